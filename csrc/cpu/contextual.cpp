@@ -1,0 +1,95 @@
+// Contextual attention: the maximum runs over the M images of a column.
+//
+// A tile of columns is swept twice: once over the logits for the maximum, once over all streams.
+// M tiles of logits fit the first-level cache, so memory sees each tensor once.
+#include "attention.h"
+#include "maxima.h"
+#include "vector.h"
+
+namespace lesionkit::cpu::LESIONKIT_ISA {
+namespace {
+
+struct Tile {
+  int64_t offset;  // of the tile in image 0
+  int64_t size;
+};
+
+Tile tile_of(const ContextualShape& shape, int64_t item) {
+  const int64_t sample = item / shape.tiles_per_sample();
+  const int64_t first = item % shape.tiles_per_sample() * kContextualTile;
+  return {sample * shape.images * shape.columns + first, tile_size(shape.columns - first)};
+}
+
+}  // namespace
+
+template <class X, class L>
+void contextual_forward(const X* x, const L* logits, X* y, ContextualShape shape,
+                        double temperature, int64_t begin, int64_t end) {
+  using Acc = Accumulator<X, L>;
+  constexpr int64_t lanes = kLanes<Acc>;
+  const Vector<Acc> scale = broadcast<Acc>(exp2_scale<Acc>(temperature));
+  Acc top[kContextualTile];
+  for (int64_t item = begin; item < end; ++item) {
+    const Tile tile = tile_of(shape, item);
+    column_maxima<false, Acc>(logits + tile.offset, shape.columns, shape.images, tile.size, top,
+                              nullptr);
+    for (int64_t m = 0; m < shape.images; ++m) {
+      const int64_t row = tile.offset + m * shape.columns;
+      for (int64_t i = 0; i < tile.size; i += lanes) {
+        const int64_t left = tile.size - i;
+        const Vector<Acc> c = load<Acc>(logits + row + i, left);
+        const Vector<Acc> weight = exp2_of_nonpositive<Acc>((c - load_vector(top + i)) * scale);
+        store<Acc>(y + row + i, load<Acc>(x + row + i, left) * weight, left);
+      }
+    }
+  }
+}
+
+template <class X, class L>
+void contextual_backward(const X* grad, const X* x, const L* logits, X* dx, L* dlogits,
+                         ContextualShape shape, double temperature, void* scratch, int64_t begin,
+                         int64_t end) {
+  using Acc = Accumulator<X, L>;
+  constexpr int64_t lanes = kLanes<Acc>;
+  const Vector<Acc> scale = broadcast<Acc>(exp2_scale<Acc>(temperature));
+  const Vector<Acc> inverse_temperature = broadcast<Acc>(static_cast<Acc>(1 / temperature));
+  Acc* h = static_cast<Acc*>(scratch);
+  Acc top[kContextualTile], ties[kContextualTile], sum[kContextualTile];
+  for (int64_t item = begin; item < end; ++item) {
+    const Tile tile = tile_of(shape, item);
+    column_maxima<true, Acc>(logits + tile.offset, shape.columns, shape.images, tile.size, top,
+                             ties);
+    for (int64_t m = 0; m < shape.images; ++m) {
+      const int64_t row = tile.offset + m * shape.columns;
+      for (int64_t i = 0; i < tile.size; i += lanes) {
+        const int64_t left = tile.size - i;
+        const Vector<Acc> c = load<Acc>(logits + row + i, left);
+        const Vector<Acc> weight = exp2_of_nonpositive<Acc>((c - load_vector(top + i)) * scale);
+        const Vector<Acc> dx_value = load<Acc>(grad + row + i, left) * weight;
+        const Vector<Acc> h_value = dx_value * load<Acc>(x + row + i, left) * inverse_temperature;
+        store<Acc>(dx + row + i, dx_value, left);
+        store_vector(h + m * kContextualTile + i, h_value);
+        store_vector(sum + i, m == 0 ? h_value : load_vector(sum + i) + h_value);
+      }
+    }
+    for (int64_t m = 0; m < shape.images; ++m) {
+      const int64_t row = tile.offset + m * shape.columns;
+      for (int64_t i = 0; i < tile.size; i += lanes) {
+        const int64_t left = tile.size - i;
+        const Vector<Acc> c = load<Acc>(logits + row + i, left);
+        const Vector<Acc> share = c == load_vector(top + i) ? 1 / load_vector(ties + i) : Vector<Acc>{};
+        const Vector<Acc> h_value = load_vector(h + m * kContextualTile + i);
+        store<Acc>(dlogits + row + i, h_value - share * load_vector(sum + i), left);
+      }
+    }
+  }
+}
+
+#define INSTANTIATE(X, L)                                                                        \
+  template void contextual_forward<X, L>(const X*, const L*, X*, ContextualShape, double, int64_t, \
+                                         int64_t);                                               \
+  template void contextual_backward<X, L>(const X*, const X*, const L*, X*, L*, ContextualShape, \
+                                          double, void*, int64_t, int64_t);
+LESIONKIT_FOR_EACH_TYPE_PAIR(INSTANTIATE)
+
+}  // namespace lesionkit::cpu::LESIONKIT_ISA

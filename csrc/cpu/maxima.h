@@ -1,0 +1,73 @@
+// The maxima that attention subtracts, over the images of a column and over the cells of a plane,
+// and how often each occurs: the gradient is shared among tied maxima.
+#pragma once
+
+#include "attention.h"
+#include "vector.h"
+
+namespace lesionkit::cpu::LESIONKIT_ISA {
+namespace {
+
+inline int64_t tile_size(int64_t left) { return left < kContextualTile ? left : kContextualTile; }
+
+// top[i] = the maximum of column i over `images` rows; ties[i] = how often it occurs, where asked.
+template <bool with_ties, class Acc, class L>
+void column_maxima(const L* logits, int64_t image_stride, int64_t images, int64_t size, Acc* top,
+                   Acc* ties) {
+  constexpr int64_t lanes = kLanes<Acc>;
+  const Vector<Acc> one = broadcast<Acc>(1);
+  for (int64_t m = 0; m < images; ++m) {
+    const L* row = logits + m * image_stride;
+    for (int64_t i = 0; i < size; i += lanes) {
+      const Vector<Acc> c = load<Acc>(row + i, size - i);
+      const Vector<Acc> before = m == 0 ? c : load_vector(top + i);
+      const Vector<Acc> after = maximum<Acc>(before, c);
+      if constexpr (with_ties) {
+        const Vector<Acc> counted = m == 0 ? Vector<Acc>{} : load_vector(ties + i);
+        const Vector<Acc> kept = after == before ? counted : Vector<Acc>{};
+        store_vector(ties + i, c == after ? kept + one : kept);
+      }
+      store_vector(top + i, after);
+    }
+  }
+  for (int64_t i = 0; i < size; i += lanes) {
+    store_vector(top + i, usable_maximum<Acc>(load_vector(top + i)));
+  }
+}
+
+// Lanes past a plane's end hold -inf: they never win and never equal a usable maximum.
+template <class Acc>
+constexpr Acc kLowest = -__builtin_inf();
+
+template <class Acc, class L>
+Acc plane_maximum(const L* logits, int64_t cells) {
+  constexpr int64_t lanes = kLanes<Acc>;
+  // Two running maxima, so that the next compare need not wait for the last.
+  Vector<Acc> even = broadcast<Acc>(kLowest<Acc>);
+  Vector<Acc> odd = even;
+  int64_t i = 0;
+  for (; i + 2 * lanes <= cells; i += 2 * lanes) {
+    even = maximum<Acc>(even, load_vector(logits + i));
+    odd = maximum<Acc>(odd, load_vector(logits + i + lanes));
+  }
+  for (; i < cells; i += lanes) {
+    even = maximum<Acc>(even, load<Acc>(logits + i, cells - i, kLowest<Acc>));
+  }
+  const Acc top = horizontal_maximum<Acc>(maximum<Acc>(even, odd));
+  return usable_maximum<Acc>(broadcast<Acc>(top))[0];
+}
+
+template <class Acc, class L>
+Acc count_ties(const L* logits, int64_t cells, Vector<Acc> top) {
+  constexpr int64_t lanes = kLanes<Acc>;
+  const Vector<Acc> one = broadcast<Acc>(1);
+  Vector<Acc> ties{};
+  for (int64_t i = 0; i < cells; i += lanes) {
+    const Vector<Acc> c = load<Acc>(logits + i, cells - i, kLowest<Acc>);
+    ties += c == top ? one : Vector<Acc>{};
+  }
+  return horizontal_sum<Acc>(ties);
+}
+
+}  // namespace
+}  // namespace lesionkit::cpu::LESIONKIT_ISA

@@ -1,0 +1,75 @@
+// Spatial attention: the maximum runs over one H x W plane.
+//
+// A plane is read once for its maximum and again, out of the cache, for its result.
+#include "attention.h"
+#include "maxima.h"
+#include "vector.h"
+
+namespace lesionkit::cpu::LESIONKIT_ISA {
+template <class X, class L>
+void spatial_forward(const X* x, const L* logits, X* y, SpatialShape shape, double temperature,
+                     int64_t begin, int64_t end) {
+  using Acc = Accumulator<X, L>;
+  constexpr int64_t lanes = kLanes<Acc>;
+  const Vector<Acc> scale = broadcast<Acc>(exp2_scale<Acc>(temperature));
+  for (int64_t plane = begin; plane < end; ++plane) {
+    const int64_t start = plane * shape.cells;
+    const Vector<Acc> top = broadcast<Acc>(plane_maximum<Acc>(logits + start, shape.cells));
+    for (int64_t i = 0; i < shape.cells; i += lanes) {
+      const int64_t left = shape.cells - i;
+      const Vector<Acc> c = load<Acc>(logits + start + i, left);
+      const Vector<Acc> weight = exp2_of_nonpositive<Acc>((c - top) * scale);
+      store<Acc>(y + start + i, load<Acc>(x + start + i, left) * weight, left);
+    }
+  }
+}
+
+template <class X, class L>
+void spatial_backward(const X* grad, const X* x, const L* logits, X* dx, L* dlogits,
+                      SpatialShape shape, double temperature, int64_t begin, int64_t end) {
+  using Acc = Accumulator<X, L>;
+  constexpr int64_t lanes = kLanes<Acc>;
+  const Vector<Acc> scale = broadcast<Acc>(exp2_scale<Acc>(temperature));
+  const Vector<Acc> inverse_temperature = broadcast<Acc>(static_cast<Acc>(1 / temperature));
+  for (int64_t plane = begin; plane < end; ++plane) {
+    const int64_t start = plane * shape.cells;
+    const Vector<Acc> top = broadcast<Acc>(plane_maximum<Acc>(logits + start, shape.cells));
+    const Acc ties = count_ties<Acc>(logits + start, shape.cells, top);
+    Vector<Acc> sums{};
+    for (int64_t i = 0; i < shape.cells; i += lanes) {
+      const int64_t left = shape.cells - i;
+      const Vector<Acc> c = load<Acc>(logits + start + i, left, kLowest<Acc>);
+      const Vector<Acc> weight = exp2_of_nonpositive<Acc>((c - top) * scale);
+      const Vector<Acc> dx_value = load<Acc>(grad + start + i, left) * weight;
+      const Vector<Acc> h = dx_value * load<Acc>(x + start + i, left) * inverse_temperature;
+      store<Acc>(dx + start + i, dx_value, left);
+      store<Acc>(dlogits + start + i, h, left);
+      sums += h;
+    }
+    // Only the tied maxima lack their share. The weight there is exactly 1, so h is g * x / T; it
+    // is computed again, since the stored h may be rounded to 16 bits.
+    const Acc sum = horizontal_sum<Acc>(sums);
+    const Vector<Acc> share = broadcast<Acc>(sum / ties);
+    const Vector<Acc> elsewhere = broadcast<Acc>(0 * sum);  // NaN when the sum is not finite
+    const bool finite = sum - sum == 0;
+    for (int64_t i = 0; i < shape.cells; i += lanes) {
+      const int64_t left = shape.cells - i;
+      const Mask<Acc> tied = load<Acc>(logits + start + i, left, kLowest<Acc>) == top;
+      if (finite && !any(tied)) continue;
+      const Vector<Acc> at_tie =
+          load<Acc>(grad + start + i, left) * load<Acc>(x + start + i, left) * inverse_temperature -
+          share;
+      const Vector<Acc> stored = load<Acc>(dlogits + start + i, left);
+      store<Acc>(dlogits + start + i, tied ? at_tie : stored + elsewhere, left);
+    }
+  }
+}
+
+#define INSTANTIATE(X, L)                                                                      \
+  template void spatial_forward<X, L>(const X*, const L*, X*, SpatialShape, double, int64_t,   \
+                                      int64_t);                                                \
+  template void spatial_backward<X, L>(const X*, const X*, const L*, X*, L*, SpatialShape,     \
+                                       double, int64_t, int64_t);
+LESIONKIT_FOR_EACH_TYPE_PAIR(INSTANTIATE)
+
+}  // namespace lesionkit::cpu::LESIONKIT_ISA

@@ -1,0 +1,214 @@
+// Vectors of the accumulator type (float or double) for one instruction set, on the compilers'
+// vector extension: the same code is SSE2, AVX2, AVX-512 or NEON.
+//
+// Included inside csrc/cpu/<op>.cpp only; everything lives in the namespace of the instruction set.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__F16C__)
+#include <immintrin.h>
+#endif
+
+#include "numeric.h"
+
+namespace lesionkit::cpu::LESIONKIT_ISA {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+
+template <class Acc>
+struct Lanes;
+template <>
+struct Lanes<float> {
+  typedef float Vector __attribute__((vector_size(kVectorBytes)));
+  typedef int32_t Mask __attribute__((vector_size(kVectorBytes)));
+  static constexpr int mantissa = 23;
+  static constexpr int lowest_exponent = -126;
+  static constexpr int taylor_terms = 8;  // remainder (ln 2 / 2)^8 / 8! < 2^-27
+};
+template <>
+struct Lanes<double> {
+  typedef double Vector __attribute__((vector_size(kVectorBytes)));
+  typedef int64_t Mask __attribute__((vector_size(kVectorBytes)));
+  static constexpr int mantissa = 52;
+  static constexpr int lowest_exponent = -1022;
+  static constexpr int taylor_terms = 14;  // remainder (ln 2 / 2)^14 / 14! < 2^-57
+};
+
+template <class Acc>
+constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(Acc));
+template <class Acc>
+using Vector = typename Lanes<Acc>::Vector;
+template <class Acc>
+using Mask = typename Lanes<Acc>::Mask;
+
+template <class Acc>
+inline Vector<Acc> broadcast(Acc value) {
+  return value - Vector<Acc>{};
+}
+
+template <class Acc>
+inline Vector<Acc> load_vector(const Acc* source) {
+  Vector<Acc> value;
+  std::memcpy(&value, source, sizeof value);
+  return value;
+}
+inline Vector<float> load_vector(const BFloat16* source) {
+  typedef uint16_t Narrow __attribute__((vector_size(kVectorBytes / 2)));
+  typedef uint32_t Wide __attribute__((vector_size(kVectorBytes)));
+  Narrow narrow;
+  std::memcpy(&narrow, source, sizeof narrow);
+  const Wide wide = __builtin_convertvector(narrow, Wide) << 16;
+  return reinterpret_cast<Vector<float>>(wide);
+}
+inline Vector<float> load_vector(const Half* source) {
+#if defined(__AVX512F__)
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(source)));
+#elif defined(__F16C__)
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(source)));
+#else
+  Vector<float> value;
+  for (int lane = 0; lane < kLanes<float>; ++lane) value[lane] = to_float(source[lane]);
+  return value;
+#endif
+}
+
+inline void store_vector(float* target, Vector<float> value) {
+  std::memcpy(target, &value, sizeof value);
+}
+inline void store_vector(double* target, Vector<double> value) {
+  std::memcpy(target, &value, sizeof value);
+}
+inline void store_vector(BFloat16* target, Vector<float> value) {
+  typedef uint16_t Narrow __attribute__((vector_size(kVectorBytes / 2)));
+  typedef uint32_t Wide __attribute__((vector_size(kVectorBytes)));
+  const Wide bits = reinterpret_cast<Wide>(value);
+  const Wide rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  const Wide not_a_number = Wide{} + 0x7fc0u;  // rounding could turn a NaN into an infinity
+  const Wide chosen = value == value ? rounded : not_a_number;
+  const Narrow narrow = __builtin_convertvector(chosen, Narrow);
+  std::memcpy(target, &narrow, sizeof narrow);
+}
+inline void store_vector(Half* target, Vector<float> value) {
+#if defined(__AVX512F__)
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(target),
+                      _mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
+#elif defined(__F16C__)
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(target),
+                   _mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
+#else
+  for (int lane = 0; lane < kLanes<float>; ++lane) target[lane] = from_float<Half>(value[lane]);
+#endif
+}
+
+// The last, incomplete vector of a row: `count` lanes of memory, the rest filled.
+template <class Acc, class Stored>
+inline Vector<Acc> load(const Stored* source, int64_t count, Acc fill = 0) {
+  if (count >= kLanes<Acc>) return load_vector(source);
+  Stored lanes[kLanes<Acc>] = {};
+  std::memcpy(lanes, source, sizeof(Stored) * count);
+  Vector<Acc> value = load_vector(lanes);
+  for (int64_t lane = count; lane < kLanes<Acc>; ++lane) value[lane] = fill;
+  return value;
+}
+template <class Acc, class Stored>
+inline void store(Stored* target, Vector<Acc> value, int64_t count) {
+  if (count >= kLanes<Acc>) return store_vector(target, value);
+  Stored lanes[kLanes<Acc>];
+  store_vector(lanes, value);
+  std::memcpy(target, lanes, sizeof(Stored) * count);
+}
+
+template <class Acc>
+inline Vector<Acc> clear_past_end(Vector<Acc> value, int64_t count) {
+  for (int64_t lane = count; lane < kLanes<Acc>; ++lane) value[lane] = 0;
+  return value;
+}
+
+// The larger of both, NaN if either is NaN (as torch.amax has it). Starting from -inf, the first
+// argument becomes NaN only by having met one.
+template <class Acc>
+inline Vector<Acc> maximum(Vector<Acc> running, Vector<Acc> next) {
+  const Mask<Acc> keep = (running >= next) | (running != running);
+  return keep ? running : next;
+}
+
+// A maximum that gives the whole group NaN weights wherever softmax would: NaN or an infinity.
+template <class Acc>
+inline Vector<Acc> usable_maximum(Vector<Acc> top) {
+  return top - top == 0 ? top : top - top;
+}
+
+template <class Acc>
+inline Acc horizontal_sum(Vector<Acc> value) {
+  Acc total = 0;
+  for (int lane = 0; lane < kLanes<Acc>; ++lane) total += value[lane];
+  return total;
+}
+template <class Acc>
+inline Acc horizontal_maximum(Vector<Acc> value) {
+  Acc top = value[0];
+  for (int lane = 1; lane < kLanes<Acc>; ++lane) {
+    if (!(top >= value[lane]) && top == top) top = value[lane];
+  }
+  return top;
+}
+
+template <class MaskVector>
+inline bool any(MaskVector mask) {
+  uint64_t words[sizeof mask / 8];
+  std::memcpy(words, &mask, sizeof mask);
+  uint64_t seen = 0;
+  for (uint64_t word : words) seen |= word;
+  return seen != 0;
+}
+
+template <class Acc>
+struct TaylorOfExp2 {
+  Acc term[Lanes<Acc>::taylor_terms];
+  constexpr TaylorOfExp2() : term{} {
+    long double coefficient = 1;
+    for (int k = 0; k < Lanes<Acc>::taylor_terms; ++k) {
+      term[k] = static_cast<Acc>(coefficient);
+      coefficient *= 0.693147180559945309417232121458176568L / (k + 1);
+    }
+  }
+};
+
+// 2^t for t <= 0, within 2 units in the last place; 0 where it would be subnormal or t is -inf;
+// exactly 1 at 0; NaN for NaN.
+template <class Acc>
+inline Vector<Acc> exp2_of_nonpositive(Vector<Acc> t) {
+  using Integer = Mask<Acc>;
+  constexpr TaylorOfExp2<Acc> taylor;
+  // Adding 1.5 * 2^mantissa rounds t to an integer, which then stands in the low bits.
+  const Acc shift = static_cast<Acc>(int64_t{3} << (Lanes<Acc>::mantissa - 1));
+  const Vector<Acc> shifted = t + shift;
+  const Vector<Acc> fraction = t - (shifted - shift);
+  Vector<Acc> power = broadcast<Acc>(taylor.term[Lanes<Acc>::taylor_terms - 1]);
+  for (int k = Lanes<Acc>::taylor_terms - 2; k >= 0; --k) power = power * fraction + taylor.term[k];
+  const Integer exponent = reinterpret_cast<Integer>(shifted) << Lanes<Acc>::mantissa;
+  const Vector<Acc> scaled = reinterpret_cast<Vector<Acc>>(reinterpret_cast<Integer>(power) + exponent);
+  const Vector<Acc> result = t >= static_cast<Acc>(Lanes<Acc>::lowest_exponent) ? scaled : Vector<Acc>{};
+  return t == t ? result : t;
+}
+
+// log2(e) / T, kept normal: at 0 a -inf logit would become NaN, at infinity every maximum would.
+template <class Acc>
+inline Acc exp2_scale(double temperature) {
+  const double scale = 1.4426950408889634074 / temperature;
+  const double lowest = sizeof(Acc) == 4 ? 0x1p-126 : 0x1p-1022;
+  const double highest = sizeof(Acc) == 4 ? 0x1p127 : 0x1p1023;
+  return static_cast<Acc>(scale < lowest ? lowest : scale > highest ? highest : scale);
+}
+
+}  // namespace
+}  // namespace lesionkit::cpu::LESIONKIT_ISA

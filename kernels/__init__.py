@@ -1,0 +1,1 @@
+"""Device code, a folder per op; installed as ``lesionkit.kernels``."""

@@ -1,0 +1,60 @@
+"""Spatial attention: weights across the H x W cells of a plane (Tao et al. 2019, Eq. 6-8)."""
+
+import torch
+from torch import Tensor
+
+from lesionkit.ops.backends import resolve
+from lesionkit.ops.checks import check_attention, check_positive
+from lesionkit.ops.registration import register_attention
+
+register_attention("spatial_attention", num_logits=1)
+
+
+def spatial_attention(x: Tensor, logits: Tensor, temperature: float = 3.0) -> Tensor:
+    """Weight each feature by how it compares with the other cells of its plane.
+
+    The paper takes the softmax of logits / temperature over each H x W plane, divides it by its
+    maximum over the plane, and multiplies x. The sum of the softmax cancels, which leaves
+    ``x * exp((logits - max_hw logits) / temperature)``: one pass over memory.
+
+    A -inf logit gets weight 0; a NaN or +inf logit, or -inf in all cells, makes the plane NaN, as
+    in ``torch.softmax``. Tied maxima share the gradient evenly, as in
+    ``torch.amax``. There is no second derivative.
+
+    Args:
+        x: features [B, M, D, H, W], float64, float32, float16 or bfloat16, of any layout.
+        logits: [B, M, D, H, W], of any of these types. Arithmetic is in float32, in float64 if x
+            or logits is float64.
+        temperature: softens the weights, above 0.
+
+    Returns:
+        [B, M, D, H, W] in x's type, contiguous.
+
+    Raises:
+        TypeError, ValueError: an argument is of the wrong type, shape, device or value.
+        RuntimeError: the chosen backend cannot run on x's device.
+    """
+    check_attention(x, logits=logits)
+    check_positive("temperature", temperature)
+    if resolve(x.device) == "reference":
+        return _paper_steps(x, logits, temperature)
+    return torch.ops.lesionkit.spatial_attention.default(x, logits, temperature)
+
+
+def spatial_attention_reference(x: Tensor, logits: Tensor, temperature: float = 3.0) -> Tensor:
+    """`spatial_attention` as the paper writes it: softmax, divide by its maximum, multiply.
+
+    Same arguments, result and errors, in plain torch; twice differentiable.
+    """
+    check_attention(x, logits=logits)
+    check_positive("temperature", temperature)
+    return _paper_steps(x, logits, temperature)
+
+
+def _paper_steps(x: Tensor, logits: Tensor, temperature: float) -> Tensor:
+    if x.numel() == 0:
+        return (x * logits).to(x.dtype)  # a maximum over nothing does not exist
+    wide = torch.promote_types(torch.promote_types(x.dtype, logits.dtype), torch.float32)
+    weights = torch.softmax(logits.to(wide).flatten(-2) / temperature, dim=-1)
+    weights = weights / weights.amax(dim=-1, keepdim=True)
+    return (x.to(wide) * weights.reshape(x.shape)).to(x.dtype)
