@@ -18,9 +18,15 @@ using psroi::Cells;
 template <class Acc>
 constexpr int kRowLanes = std::min(4, kLanes<Acc>);
 template <class Acc>
-using Row __attribute__((vector_size(kRowLanes<Acc> * sizeof(Acc)))) = Acc;
+struct RowLanes {
+  using Bits = std::conditional_t<sizeof(Acc) == 4, int32_t, int64_t>;
+  typedef Acc Row __attribute__((vector_size(kRowLanes<Acc> * sizeof(Acc))));
+  typedef Bits Mask __attribute__((vector_size(kRowLanes<Acc> * sizeof(Acc))));
+};
 template <class Acc>
-using RowMask __attribute__((vector_size(kRowLanes<Acc> * sizeof(Acc)))) = typename Bits<Acc>::type;
+using Row = typename RowLanes<Acc>::Row;
+template <class Acc>
+using RowMask = typename RowLanes<Acc>::Mask;
 
 template <class Stored>
 inline Row<Accumulator<Stored>> load_row(const Stored* source) {
@@ -51,13 +57,15 @@ inline Acc sum_of(Row<Acc> row) {
 // Calls body(first column, mask) for the row vectors that cover the columns. Near the right edge
 // the vector is moved left so that it stays inside the map, which must be at least as wide.
 template <class Acc, class Body>
-inline void for_row_vectors(int width, Cells columns, const Body& body) {
+inline void for_row_vectors(int64_t width, Cells columns, const Body& body) {
   constexpr int lanes = kRowLanes<Acc>;
   RowMask<Acc> lane;
   for (int i = 0; i < lanes; ++i) lane[i] = i;
   for (int64_t x = columns.begin; x < columns.end; x += lanes) {
     const int64_t from = std::min<int64_t>(x, width - lanes);
-    body(from, (lane >= x - from) & (lane < std::min<int64_t>(columns.end - from, lanes)));
+    const auto first = static_cast<typename RowLanes<Acc>::Bits>(x - from);
+    const auto end = static_cast<typename RowLanes<Acc>::Bits>(columns.end - from);
+    body(from, (lane >= first) & (lane < end));
   }
 }
 

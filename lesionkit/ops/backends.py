@@ -60,7 +60,7 @@ def _checked(backend: str) -> str:
 _selected = _checked(os.environ.get("LESIONKIT_BACKEND", "auto"))
 
 
-class use_backend:  # noqa: N801: a function to its users, as torch.no_grad is
+class use_backend:
     """Choose the backend of all ops in this process, for good or for a block.
 
     ``use_backend("reference")`` holds from there on; ``with use_backend("reference"):`` until the

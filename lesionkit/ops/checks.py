@@ -21,12 +21,12 @@ def check_positive(name: str, value: object) -> None:
     """TypeError or ValueError unless `value` is a finite number above 0."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a float, got {value!r}")
-    if not (math.isfinite(value) and value > 0):
+    if not 0 < value < math.inf:
         raise ValueError(f"{name} must be finite and above 0, got {value}")
 
 
 def check_attention(x: Tensor, **logits: Tensor) -> None:
-    """TypeError or ValueError unless x is [B, M, D, H, W] and all logits are alike, on x's device."""
+    """TypeError or ValueError unless x is [B, M, D, H, W] and the logits are like it."""
     check_float_tensor("x", x)
     if x.dim() != 5:
         raise ValueError(f"x must be [B, M, D, H, W], got shape {tuple(x.shape)}")

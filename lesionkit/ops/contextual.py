@@ -7,7 +7,7 @@ from lesionkit.ops.backends import resolve
 from lesionkit.ops.checks import check_attention, check_positive
 from lesionkit.ops.registration import register_attention
 
-register_attention("contextual_attention", num_logits=1)
+_call = register_attention("contextual_attention", num_logits=1)
 
 
 def contextual_attention(x: Tensor, logits: Tensor, temperature: float = 2.0) -> Tensor:
@@ -38,7 +38,7 @@ def contextual_attention(x: Tensor, logits: Tensor, temperature: float = 2.0) ->
     check_positive("temperature", temperature)
     if resolve(x.device) == "reference":
         return _paper_steps(x, logits, temperature)
-    return torch.ops.lesionkit.contextual_attention.default(x, logits, temperature)
+    return _call(x, logits, temperature)
 
 
 def contextual_attention_reference(x: Tensor, logits: Tensor, temperature: float = 2.0) -> Tensor:

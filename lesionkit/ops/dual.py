@@ -9,7 +9,7 @@ from lesionkit.ops.contextual import contextual_attention_reference
 from lesionkit.ops.registration import register_attention
 from lesionkit.ops.spatial import spatial_attention_reference
 
-register_attention("dual_attention", num_logits=2)
+_call = register_attention("dual_attention", num_logits=2)
 
 
 def dual_attention(
@@ -44,7 +44,7 @@ def dual_attention(
     arguments = (x, contextual_logits, spatial_logits, contextual_temperature, spatial_temperature)
     if resolve(x.device) == "reference":
         return dual_attention_reference(*arguments)
-    return torch.ops.lesionkit.dual_attention.default(*arguments)
+    return _call(*arguments)
 
 
 def dual_attention_reference(
@@ -61,6 +61,8 @@ def dual_attention_reference(
     check_attention(x, contextual_logits=contextual_logits, spatial_logits=spatial_logits)
     check_positive("contextual_temperature", contextual_temperature)
     check_positive("spatial_temperature", spatial_temperature)
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    refined = contextual_attention_reference(wide, contextual_logits, contextual_temperature)
+    wide = torch.float32
+    for tensor in (x, contextual_logits, spatial_logits):
+        wide = torch.promote_types(wide, tensor.dtype)
+    refined = contextual_attention_reference(x.to(wide), contextual_logits, contextual_temperature)
     return spatial_attention_reference(refined, spatial_logits, spatial_temperature).to(x.dtype)

@@ -1,13 +1,15 @@
 """Position-sensitive RoI pooling (R-FCN: Dai et al. 2016, as used by 3DCE: Yan et al. 2018)."""
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from lesionkit.ops.backends import resolve
+from lesionkit.ops.checks import check_float_tensor, check_positive
+from lesionkit.ops.registration import register_op
+
 CONVENTIONS = ("rfcn", "torchvision")
-_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 def ps_roi_pool(
@@ -45,9 +47,13 @@ def ps_roi_pool(
 
     Raises:
         TypeError, ValueError: an argument is of the wrong type, shape, device or value.
+        RuntimeError: the chosen backend cannot run on the device of features.
     """
     rois = _checked_rois(features, rois, output_size, spatial_scale, convention)
-    return _pool_with_definition(features, rois, output_size, spatial_scale, convention)
+    if resolve(features.device) == "reference":
+        return _pool_with_definition(features, rois, output_size, spatial_scale, convention)
+    op = torch.ops.lesionkit.ps_roi_pool.default
+    return op(features, rois, output_size, float(spatial_scale), convention)
 
 
 def ps_roi_pool_reference(
@@ -140,59 +146,76 @@ def _checked_rois(
     convention: str,
 ) -> Tensor:
     """All arguments checked; the rois as one [K, 5] tensor, float32 or float64."""
-    _check_tensor("features", features)
+    check_float_tensor("features", features)
     if features.dim() != 4:
-        raise ValueError(f"features must be [B, C*G*G, H, W], not {tuple(features.shape)}")
-    if not isinstance(output_size, int) or isinstance(output_size, bool):
-        raise TypeError(f"output_size must be an int, not {output_size!r}")
+        raise ValueError(f"features must be [B, C*G*G, H, W], got shape {tuple(features.shape)}")
+    if isinstance(output_size, bool) or not isinstance(output_size, int):
+        raise TypeError(f"output_size must be an int, got {output_size!r}")
     if output_size < 1 or features.shape[1] % output_size**2:
         raise ValueError(
             f"output_size must be at least 1 and its square must divide the {features.shape[1]} "
-            f"channels of features, not {output_size}"
+            f"channels of features, got {output_size}"
         )
-    if not isinstance(spatial_scale, int | float) or isinstance(spatial_scale, bool):
-        raise TypeError(f"spatial_scale must be a float, not {spatial_scale!r}")
-    if not (math.isfinite(spatial_scale) and spatial_scale > 0):
-        raise ValueError(f"spatial_scale must be finite and above 0, not {spatial_scale}")
+    check_positive("spatial_scale", spatial_scale)
     if convention not in CONVENTIONS:
-        raise ValueError(f"convention must be one of {CONVENTIONS}, not {convention!r}")
-    if not isinstance(rois, Tensor):
-        rois = _rois_of_list(rois, features)
-    _check_tensor("rois", rois)
-    if rois.dim() != 2 or rois.shape[1] != 5:
-        raise ValueError(f"rois must be [K, 5] or a list of [K_b, 4], not {tuple(rois.shape)}")
-    if rois.device != features.device:
-        raise ValueError(f"rois must be on {features.device} as features are, not {rois.device}")
+        raise ValueError(f"convention must be one of {', '.join(CONVENTIONS)}, got {convention!r}")
+    if isinstance(rois, list | tuple):
+        rois = _join_samples(rois, features)
+    _check_boxes("rois", rois, 5, features)
     return rois.to(torch.promote_types(rois.dtype, torch.float32))
 
 
-def _check_tensor(name: str, value: object) -> None:
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a tensor, not {type(value).__name__}")
-    if value.dtype not in _FLOATS:
-        allowed = ", ".join(str(dtype) for dtype in _FLOATS)
-        raise TypeError(f"{name} must be of type {allowed}, not {value.dtype}")
+def _check_boxes(name: str, boxes: Tensor, columns: int, features: Tensor) -> None:
+    check_float_tensor(name, boxes)
+    if boxes.dim() != 2 or boxes.shape[1] != columns:
+        raise ValueError(f"{name} must be [K, {columns}], got shape {tuple(boxes.shape)}")
+    if boxes.device != features.device:
+        raise ValueError(f"{name} must be on {features.device} as features, got {boxes.device}")
 
 
-def _rois_of_list(boxes: Sequence[Tensor], features: Tensor) -> Tensor:
+def _join_samples(boxes: Sequence[Tensor], features: Tensor) -> Tensor:
     """[K, 5] of one [K_b, 4] tensor per sample."""
-    if not isinstance(boxes, list | tuple):
-        raise TypeError(f"rois must be a tensor or a list of tensors, not {type(boxes).__name__}")
     if len(boxes) != features.shape[0]:
         raise ValueError(
-            f"rois must have one tensor per sample, {features.shape[0]}, not {len(boxes)}"
+            f"rois must have one tensor per sample of features, {features.shape[0]}, "
+            f"got {len(boxes)}"
         )
-    rows = [features.new_zeros(0, 5, dtype=torch.float32)]
+    rows = [features.new_empty(0, 5, dtype=torch.float32)]
     for sample, of_sample in enumerate(boxes):
-        _check_tensor(f"rois[{sample}]", of_sample)
-        if of_sample.dim() != 2 or of_sample.shape[1] != 4:
-            raise ValueError(f"rois[{sample}] must be [K_b, 4], not {tuple(of_sample.shape)}")
-        if of_sample.device != features.device:
-            raise ValueError(
-                f"rois[{sample}] must be on {features.device} as features are, "
-                f"not {of_sample.device}"
-            )
-        # Widened before the index joins: float16 and bfloat16 cannot hold every sample number.
+        _check_boxes(f"rois[{sample}]", of_sample, 4, features)
+        # Widened before the index joins: 16-bit floats cannot hold every sample number.
         wide = of_sample.to(torch.promote_types(of_sample.dtype, torch.float32))
         rows.append(torch.nn.functional.pad(wide, (1, 0), value=sample))
     return torch.cat(rows)
+
+
+def _fake(features, rois, output_size, spatial_scale, convention):
+    channels = features.shape[1] // output_size**2
+    return features.new_empty(rois.shape[0], channels, output_size, output_size)
+
+
+def _backward_fake(grad, rois, batch, height, width, spatial_scale, convention):
+    _, channels, bins, _ = grad.shape
+    return grad.new_empty(batch, channels * bins * bins, height, width)
+
+
+def _setup_context(ctx, inputs, output):
+    features, rois, _, ctx.spatial_scale, ctx.convention = inputs
+    ctx.save_for_backward(rois)
+    ctx.batch, _, ctx.height, ctx.width = features.shape
+
+
+def _backward(ctx, grad):
+    (rois,) = ctx.saved_tensors
+    op = torch.ops.lesionkit.ps_roi_pool_backward.default
+    geometry = ctx.batch, ctx.height, ctx.width, ctx.spatial_scale, ctx.convention
+    return op(grad, rois, *geometry), None, None, None, None
+
+
+register_op(
+    "ps_roi_pool",
+    fake=_fake,
+    backward_fake=_backward_fake,
+    setup_context=_setup_context,
+    backward=_backward,
+)
