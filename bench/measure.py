@@ -1,0 +1,56 @@
+"""Timing on the CPU: medians of interleaved runs, and bytes per second beside a plain addition."""
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+
+# glibc hands large blocks back to the kernel, and the page faults of fresh outputs (15-20 ms for
+# 42 MB) would hide the kernels. With these, freed memory is used again.
+ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": "4294967296",
+    "MALLOC_TRIM_THRESHOLD_": "17179869184",
+}
+
+
+def reuse_memory() -> None:
+    """Restart this process with the allocator settings above; glibc reads them only at start."""
+    if any(os.environ.get(name) != value for name, value in ALLOCATOR.items()):
+        os.environ.update(ALLOCATOR)
+        os.execv(sys.executable, [*sys.orig_argv])
+
+
+def medians(functions: dict[str, Callable], repeats: int = 15) -> dict[str, float]:
+    """Median seconds of each; interleaved, so that a busy machine slows all of them alike."""
+    for function in functions.values():
+        for _ in range(3):
+            function()
+    times = {name: [] for name in functions}
+    for _ in range(repeats):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(samples) for name, samples in times.items()}
+
+
+def report(title: str, ours: str, times: dict[str, float], bytes_moved: dict[str, int]) -> None:
+    """Print a table: time, bytes per second where the bytes are known, and ratio to ours."""
+    print(f"\n{title}")
+    peers = {name: value for name, value in times.items() if name not in bytes_moved}
+    for name, seconds in times.items():
+        rate = f"{bytes_moved[name] / seconds / 1e9:6.1f} GB/s" if name in bytes_moved else " " * 11
+        print(f"  {name:<34} {seconds * 1e3:8.2f} ms  {rate}  {seconds / times[ours]:5.2f} x")
+    best = min(peers, key=peers.get)
+    print(f"  -> {peers[best] / times[ours]:.2f} times faster than the best peer ({best})")
+
+
+def header() -> None:
+    """Print what a figure must name: processor, threads and versions."""
+    model = next(
+        (line.split(":")[1].strip() for line in open("/proc/cpuinfo") if "model name" in line), "?"
+    )
+    print(f"{model}, {torch.get_num_threads()} threads, torch {torch.__version__}, float32")

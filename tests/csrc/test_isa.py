@@ -1,0 +1,47 @@
+"""Every instruction set that this processor can run gives the reference's results."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+CHECK = """
+import torch
+from tests.ops.attention_contract import FLOATS, inputs, with_gradients
+from tests.tolerances import assert_close
+import lesionkit
+
+for name, num_logits in (("contextual", 1), ("spatial", 1), ("dual", 2)):
+    op = getattr(lesionkit, f"{name}_attention")
+    reference = getattr(lesionkit, f"{name}_attention_reference")
+    for dtype in FLOATS:
+        for shape in ((1, 5, 3, 7, 9), (2, 3, 1, 17, 33)):
+            tensors = inputs(num_logits, shape, dtype, ties=dtype == torch.float16)
+            tensors[1][0, 1, 0, 2, 3] = -torch.inf
+            tensors[1][0, 0, 0, 0, 0] = torch.nan
+            oracle = with_gradients(reference, [t.double() for t in tensors])
+            for result, expected in zip(with_gradients(op, tensors), oracle, strict=True):
+                assert_close(result, expected)
+
+features = torch.randn(2, 18, 11, 13)
+rois = torch.tensor([[0, 3.0, 5, 60, 70], [1, -9, 0, 40, 33], [1, 80, 80, 90, 99]])
+torch.testing.assert_close(
+    lesionkit.ps_roi_pool(features, rois, 3), lesionkit.ps_roi_pool_reference(features, rois, 3)
+)
+print(torch.ops.lesionkit.cpu_instruction_set())
+"""
+
+
+@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
+def test_same_results(isa):
+    process = subprocess.run(
+        [sys.executable, "-c", CHECK],
+        env=os.environ | {"LESIONKIT_CPU_ISA": isa},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    if process.stdout.strip() != isa:
+        pytest.skip(f"this processor has no {isa}: {process.stdout.strip()} ran instead")
