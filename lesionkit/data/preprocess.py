@@ -194,6 +194,9 @@ def prepare_volume_sample(
 ) -> tuple[torch.Tensor, PixelTransform]:
     """:func:`prepare_sample` for slice ``key`` (0-based index into ``volume.hu``) of a CTVolume.
 
+    The sample runs from head to feet whatever the order of the volume, as DeepLesion's slice
+    numbers do, so that a detector sees every scan as it saw its training data.
+
     Raises:
         InputError: the pixels are not square.
         ValueError: ``key`` is not a slice of the volume.
@@ -202,9 +205,10 @@ def prepare_volume_sample(
     if not 0 <= key < count:
         raise ValueError(f"key must be 0..{count - 1} for a scan of {count} slices, got {key}")
     spacing = _square_spacing(volume.spacing, volume.source)
+    feet_first = volume.direction[2, 2] > 0  # the slice axis rises towards the head
     return prepare_sample(
-        volume.hu.__getitem__,
-        key,
+        (lambda number: volume.hu[count - 1 - number]) if feet_first else volume.hu.__getitem__,
+        count - 1 - key if feet_first else key,
         spacing,
         volume.spacing[2],
         preprocessing,

@@ -189,7 +189,8 @@ def test_a_box_stays_on_its_pixels():
 def test_volume_and_deeplesion_give_the_same_sample():
     hu = np.random.default_rng(1).integers(-1024, 3000, (9, 40, 50)).astype(np.int16)
     preprocessing = Preprocessing(num_images=1)
-    volume = SimpleNamespace(hu=hu, spacing=(0.7, 0.7, 1.6), source="ct.nii")
+    head_to_feet = {"spacing": (0.7, 0.7, 1.6), "source": "ct.nii"}
+    volume = SimpleNamespace(hu=hu, direction=np.diag([1.0, 1.0, -1.0]), **head_to_feet)
     record = SimpleNamespace(file_name="a_01_01_005.png", key_slice=5, spacing=(0.7, 0.7, 1.6))
 
     class Dataset:
@@ -201,6 +202,8 @@ def test_volume_and_deeplesion_give_the_same_sample():
     from_dataset = prepare_key_slice(Dataset(), record, preprocessing)
     assert from_volume[1] == from_dataset[1]
     torch.testing.assert_close(from_volume[0], from_dataset[0], rtol=0, atol=1e-4)
+    feet_to_head = SimpleNamespace(hu=hu[::-1], direction=np.eye(3), **head_to_feet)
+    assert torch.equal(prepare_volume_sample(feet_to_head, 3, preprocessing)[0], from_volume[0])
     prepare_volume_sample(volume, 8, Preprocessing())  # ends are bounded
     for key in -1, 9:
         with pytest.raises(ValueError, match=rf"key must be 0\.\.8.*got {key}"):
@@ -220,7 +223,8 @@ def test_volume_and_deeplesion_give_the_same_sample():
     ],
 )
 def test_bad_scans_are_refused(change, message):
-    scan = {"hu": np.zeros((3, 4, 4)), "spacing": (0.7, 0.7, 2.0), "source": "ct.nii"} | change
+    scan = {"hu": np.zeros((3, 4, 4)), "spacing": (0.7, 0.7, 2.0), "source": "ct.nii"}
+    scan |= {"direction": np.diag([1.0, 1.0, -1.0])} | change
     with pytest.raises(InputError, match=message):
         prepare_volume_sample(SimpleNamespace(**scan), 1, Preprocessing())
 
