@@ -14,6 +14,10 @@
 
 namespace lesionkit::cpu {
 
+// A tensor of this size has left the cores' own caches before anybody reads it, so it is written
+// past them.
+constexpr int64_t kLargeBytes = int64_t{16} << 20;
+
 // Contextual: a work item is a tile of up to kContextualTile columns of one sample.
 constexpr int64_t kContextualTile = 512;
 constexpr int64_t kLargestVector = 16;  // lanes of any instruction set
@@ -25,6 +29,7 @@ struct ContextualShape {
 
   int64_t tiles_per_sample() const { return (columns + kContextualTile - 1) / kContextualTile; }
   int64_t work_items() const { return samples * tiles_per_sample(); }
+  int64_t elements() const { return samples * images * columns; }
   // The backward keeps h of one tile.
   int64_t backward_scratch_bytes() const { return images * kContextualTile * int64_t{8}; }
 };
@@ -33,6 +38,8 @@ struct ContextualShape {
 struct SpatialShape {
   int64_t planes;  // B * M * D
   int64_t cells;   // H * W
+
+  int64_t elements() const { return planes * cells; }
 };
 
 // Dual: a work item is the M planes of one sample and channel.
@@ -43,6 +50,7 @@ struct DualShape {
   int64_t cells;     // H * W
 
   int64_t work_items() const { return samples * channels; }
+  int64_t elements() const { return samples * images * channels * cells; }
   // The forward keeps each plane's maximum, the backward also its ties and sum, and g * y of M
   // planes, each padded so that whole vectors can be stored.
   int64_t scratch_row() const { return cells + kLargestVector; }

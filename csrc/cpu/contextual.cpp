@@ -28,6 +28,7 @@ void contextual_forward(const X* x, const L* logits, X* y, ContextualShape shape
   using Acc = Accumulator<X, L>;
   constexpr int64_t lanes = kLanes<Acc>;
   const Vector<Acc> scale = broadcast<Acc>(exp2_scale<Acc>(temperature));
+  const Output<X> y_out(y, shape.columns, shape.elements() * sizeof(X) >= kLargeBytes);
   Acc top[kContextualTile];
   for (int64_t item = begin; item < end; ++item) {
     const Tile tile = tile_of(shape, item);
@@ -39,7 +40,7 @@ void contextual_forward(const X* x, const L* logits, X* y, ContextualShape shape
         const int64_t left = tile.size - i;
         const Vector<Acc> c = load<Acc>(logits + row + i, left);
         const Vector<Acc> weight = exp2_of_nonpositive<Acc>((c - load_vector(top + i)) * scale);
-        store<Acc>(y + row + i, load<Acc>(x + row + i, left) * weight, left);
+        y_out.store(row + i, load<Acc>(x + row + i, left) * weight, left);
       }
     }
   }
@@ -53,6 +54,8 @@ void contextual_backward(const X* grad, const X* x, const L* logits, X* dx, L* d
   constexpr int64_t lanes = kLanes<Acc>;
   const Vector<Acc> scale = broadcast<Acc>(exp2_scale<Acc>(temperature));
   const Vector<Acc> inverse_temperature = broadcast<Acc>(static_cast<Acc>(1 / temperature));
+  const Output<X> dx_out(dx, shape.columns, shape.elements() * sizeof(X) >= kLargeBytes);
+  const Output<L> dlogits_out(dlogits, shape.columns, shape.elements() * sizeof(L) >= kLargeBytes);
   Acc* h = static_cast<Acc*>(scratch);
   Acc top[kContextualTile], ties[kContextualTile], sum[kContextualTile];
   for (int64_t item = begin; item < end; ++item) {
@@ -67,7 +70,7 @@ void contextual_backward(const X* grad, const X* x, const L* logits, X* dx, L* d
         const Vector<Acc> weight = exp2_of_nonpositive<Acc>((c - load_vector(top + i)) * scale);
         const Vector<Acc> dx_value = load<Acc>(grad + row + i, left) * weight;
         const Vector<Acc> h_value = dx_value * load<Acc>(x + row + i, left) * inverse_temperature;
-        store<Acc>(dx + row + i, dx_value, left);
+        dx_out.store(row + i, dx_value, left);
         store_vector(h + m * kContextualTile + i, h_value);
         store_vector(sum + i, m == 0 ? h_value : load_vector(sum + i) + h_value);
       }
@@ -79,7 +82,7 @@ void contextual_backward(const X* grad, const X* x, const L* logits, X* dx, L* d
         const Vector<Acc> c = load<Acc>(logits + row + i, left);
         const Vector<Acc> share = c == load_vector(top + i) ? 1 / load_vector(ties + i) : Vector<Acc>{};
         const Vector<Acc> h_value = load_vector(h + m * kContextualTile + i);
-        store<Acc>(dlogits + row + i, h_value - share * load_vector(sum + i), left);
+        dlogits_out.store(row + i, h_value - share * load_vector(sum + i), left);
       }
     }
   }

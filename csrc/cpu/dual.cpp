@@ -25,6 +25,7 @@ void dual_forward(const X* x, const L* contextual, const L* spatial, X* y, DualS
   const Vector<Acc> contextual_scale = broadcast<Acc>(exp2_scale<Acc>(contextual_temperature));
   const Vector<Acc> spatial_scale = broadcast<Acc>(exp2_scale<Acc>(spatial_temperature));
   const int64_t image_stride = shape.channels * shape.cells;
+  const Output<X> y_out(y, shape.cells, shape.elements() * sizeof(X) >= kLargeBytes);
   Acc* plane_top = static_cast<Acc*>(scratch);
   for (int64_t item = begin; item < end; ++item) {
     const int64_t start = first_plane(shape, item);
@@ -45,7 +46,7 @@ void dual_forward(const X* x, const L* contextual, const L* spatial, X* y, DualS
           const Vector<Acc> s = load<Acc>(spatial + row + i, left) - top;
           const Vector<Acc> weight =
               exp2_of_nonpositive<Acc>(c * contextual_scale + s * spatial_scale);
-          store<Acc>(y + row + i, load<Acc>(x + row + i, left) * weight, left);
+          y_out.store(row + i, load<Acc>(x + row + i, left) * weight, left);
         }
       }
     }
@@ -64,6 +65,9 @@ void dual_backward(const X* grad, const X* x, const L* contextual, const L* spat
   const Vector<Acc> spatial_inverse = broadcast<Acc>(static_cast<Acc>(1 / spatial_temperature));
   const int64_t image_stride = shape.channels * shape.cells;
   const int64_t row_length = shape.scratch_row();
+  const Output<X> dx_out(dx, shape.cells, shape.elements() * sizeof(X) >= kLargeBytes);
+  const Output<L> dcontextual_out(dcontextual, shape.cells, shape.elements() * sizeof(L) >= kLargeBytes);
+  const Output<L> dspatial_out(dspatial, shape.cells, shape.elements() * sizeof(L) >= kLargeBytes);
   Acc* plane_top = static_cast<Acc*>(scratch);
   Acc* plane_ties = plane_top + shape.images;
   Acc* plane_sum = plane_ties + shape.images;
@@ -93,7 +97,7 @@ void dual_backward(const X* grad, const X* x, const L* contextual, const L* spat
               exp2_of_nonpositive<Acc>(c * contextual_scale + s * spatial_scale);
           const Vector<Acc> dx_value = load<Acc>(grad + row + i, left) * weight;
           const Vector<Acc> product = dx_value * load<Acc>(x + row + i, left);
-          store<Acc>(dx + row + i, dx_value, left);
+          dx_out.store(row + i, dx_value, left);
           store_vector(products + m * row_length + first + i, product);
           store_vector(sum + i, m == 0 ? product : load_vector(sum + i) + product);
           total += left < lanes ? clear_past_end<Acc>(product, left) : product;
@@ -109,7 +113,7 @@ void dual_backward(const X* grad, const X* x, const L* contextual, const L* spat
               c == load_vector(top + i) ? 1 / load_vector(ties + i) : Vector<Acc>{};
           const Vector<Acc> product = load_vector(products + m * row_length + first + i);
           const Vector<Acc> balanced = product - share * load_vector(sum + i);
-          store<Acc>(dcontextual + row + i, balanced * contextual_inverse, left);
+          dcontextual_out.store(row + i, balanced * contextual_inverse, left);
         }
       }
     }
@@ -123,7 +127,7 @@ void dual_backward(const X* grad, const X* x, const L* contextual, const L* spat
         const Vector<Acc> s = load<Acc>(spatial + row + i, left);
         const Vector<Acc> share = s == top ? tied_share : Vector<Acc>{};
         const Vector<Acc> product = load_vector(products + m * row_length + i);
-        store<Acc>(dspatial + row + i, (product - share * sum) * spatial_inverse, left);
+        dspatial_out.store(row + i, (product - share * sum) * spatial_inverse, left);
       }
     }
   }

@@ -12,6 +12,7 @@ void spatial_forward(const X* x, const L* logits, X* y, SpatialShape shape, doub
   using Acc = Accumulator<X, L>;
   constexpr int64_t lanes = kLanes<Acc>;
   const Vector<Acc> scale = broadcast<Acc>(exp2_scale<Acc>(temperature));
+  const Output<X> y_out(y, shape.cells, shape.elements() * sizeof(X) >= kLargeBytes);
   for (int64_t plane = begin; plane < end; ++plane) {
     const int64_t start = plane * shape.cells;
     const Vector<Acc> top = broadcast<Acc>(plane_maximum<Acc>(logits + start, shape.cells));
@@ -19,7 +20,7 @@ void spatial_forward(const X* x, const L* logits, X* y, SpatialShape shape, doub
       const int64_t left = shape.cells - i;
       const Vector<Acc> c = load<Acc>(logits + start + i, left);
       const Vector<Acc> weight = exp2_of_nonpositive<Acc>((c - top) * scale);
-      store<Acc>(y + start + i, load<Acc>(x + start + i, left) * weight, left);
+      y_out.store(start + i, load<Acc>(x + start + i, left) * weight, left);
     }
   }
 }
@@ -31,6 +32,8 @@ void spatial_backward(const X* grad, const X* x, const L* logits, X* dx, L* dlog
   constexpr int64_t lanes = kLanes<Acc>;
   const Vector<Acc> scale = broadcast<Acc>(exp2_scale<Acc>(temperature));
   const Vector<Acc> inverse_temperature = broadcast<Acc>(static_cast<Acc>(1 / temperature));
+  const Output<X> dx_out(dx, shape.cells, shape.elements() * sizeof(X) >= kLargeBytes);
+  const Output<L> dlogits_out(dlogits, shape.cells, shape.elements() * sizeof(L) >= kLargeBytes);
   for (int64_t plane = begin; plane < end; ++plane) {
     const int64_t start = plane * shape.cells;
     const Vector<Acc> top = broadcast<Acc>(plane_maximum<Acc>(logits + start, shape.cells));
@@ -42,25 +45,25 @@ void spatial_backward(const X* grad, const X* x, const L* logits, X* dx, L* dlog
       const Vector<Acc> weight = exp2_of_nonpositive<Acc>((c - top) * scale);
       const Vector<Acc> dx_value = load<Acc>(grad + start + i, left) * weight;
       const Vector<Acc> h = dx_value * load<Acc>(x + start + i, left) * inverse_temperature;
-      store<Acc>(dx + start + i, dx_value, left);
-      store<Acc>(dlogits + start + i, h, left);
+      dx_out.store(start + i, dx_value, left);
+      dlogits_out.store(start + i, h, left);
       sums += h;
     }
-    // Only the tied maxima lack their share. The weight there is exactly 1, so h is g * x / T; it
-    // is computed again, since the stored h may be rounded to 16 bits.
+    // Only the tied maxima lack their share: the few vectors that hold one are computed again,
+    // since what was stored may be rounded to 16 bits and is on its way to memory.
     const Acc sum = horizontal_sum<Acc>(sums);
-    const Vector<Acc> share = broadcast<Acc>(sum / ties);
+    const Vector<Acc> tied_share = broadcast<Acc>(sum / ties);
     const Vector<Acc> elsewhere = broadcast<Acc>(0 * sum);  // NaN when the sum is not finite
     const bool finite = sum - sum == 0;
     for (int64_t i = 0; i < shape.cells; i += lanes) {
       const int64_t left = shape.cells - i;
-      const Mask<Acc> tied = load<Acc>(logits + start + i, left, kLowest<Acc>) == top;
+      const Vector<Acc> c = load<Acc>(logits + start + i, left, kLowest<Acc>);
+      const Mask<Acc> tied = c == top;
       if (finite && !any(tied)) continue;
-      const Vector<Acc> at_tie =
-          load<Acc>(grad + start + i, left) * load<Acc>(x + start + i, left) * inverse_temperature -
-          share;
-      const Vector<Acc> stored = load<Acc>(dlogits + start + i, left);
-      store<Acc>(dlogits + start + i, tied ? at_tie : stored + elsewhere, left);
+      const Vector<Acc> weight = exp2_of_nonpositive<Acc>((c - top) * scale);
+      const Vector<Acc> h = load<Acc>(grad + start + i, left) * weight *
+                            load<Acc>(x + start + i, left) * inverse_temperature;
+      dlogits_out.store(start + i, h - (tied ? tied_share : elsewhere), left);
     }
   }
 }

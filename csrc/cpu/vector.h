@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__F16C__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
@@ -81,32 +81,37 @@ inline Vector<float> load_vector(const Half* source) {
 #endif
 }
 
-inline void store_vector(float* target, Vector<float> value) {
-  std::memcpy(target, &value, sizeof value);
-}
-inline void store_vector(double* target, Vector<double> value) {
-  std::memcpy(target, &value, sizeof value);
-}
-inline void store_vector(BFloat16* target, Vector<float> value) {
+// A vector as it stands in memory; the first argument only tells the stored type.
+inline Vector<float> pack(const float*, Vector<float> value) { return value; }
+inline Vector<double> pack(const double*, Vector<double> value) { return value; }
+inline auto pack(const BFloat16*, Vector<float> value) {
   typedef uint16_t Narrow __attribute__((vector_size(kVectorBytes / 2)));
   typedef uint32_t Wide __attribute__((vector_size(kVectorBytes)));
   const Wide bits = reinterpret_cast<Wide>(value);
   const Wide rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   const Wide not_a_number = Wide{} + 0x7fc0u;  // rounding could turn a NaN into an infinity
   const Wide chosen = value == value ? rounded : not_a_number;
-  const Narrow narrow = __builtin_convertvector(chosen, Narrow);
-  std::memcpy(target, &narrow, sizeof narrow);
+  return __builtin_convertvector(chosen, Narrow);
 }
-inline void store_vector(Half* target, Vector<float> value) {
+inline auto pack(const Half*, Vector<float> value) {
 #if defined(__AVX512F__)
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(target),
-                      _mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
+  return _mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT);
 #elif defined(__F16C__)
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(target),
-                   _mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
+  return _mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT);
 #else
-  for (int lane = 0; lane < kLanes<float>; ++lane) target[lane] = from_float<Half>(value[lane]);
+  typedef uint16_t Narrow __attribute__((vector_size(kVectorBytes / 2)));
+  Narrow narrow;
+  for (int lane = 0; lane < kLanes<float>; ++lane) {
+    narrow[lane] = from_float<Half>(value[lane]).bits;
+  }
+  return narrow;
 #endif
+}
+
+template <class Stored, class Acc>
+inline void store_vector(Stored* target, Acc value) {
+  const auto packed = pack(target, value);
+  std::memcpy(target, &packed, sizeof packed);
 }
 
 // The last, incomplete vector of a row: `count` lanes of memory, the rest filled.
@@ -126,6 +131,55 @@ inline void store(Stored* target, Vector<Acc> value, int64_t count) {
   store_vector(lanes, value);
   std::memcpy(target, lanes, sizeof(Stored) * count);
 }
+
+// Writes a result past the caches. An ordinary store first reads the line that it overwrites: a
+// forward pass would move four streams instead of three, a backward pass seven instead of five.
+template <class Stored>
+class Output {
+ public:
+  using Acc = Accumulator<Stored>;
+
+  // `row` is the distance between the first elements of rows that are written from their start.
+  Output(Stored* base, int64_t row, bool past_caches) : base_(base) {
+    constexpr int64_t bytes = kLanes<Acc> * sizeof(Stored);
+    const bool aligned = reinterpret_cast<uintptr_t>(base) % bytes == 0 &&
+                         row * static_cast<int64_t>(sizeof(Stored)) % bytes == 0;
+    streaming_ = past_caches && aligned;
+  }
+  ~Output() {
+#if defined(__SSE2__)
+    if (streaming_) _mm_sfence();  // streamed lines are ordered with nothing else
+#endif
+  }
+  Output(const Output&) = delete;
+  Output& operator=(const Output&) = delete;
+
+  template <class Value>
+  void store(int64_t index, Value value, int64_t count) const {
+    Stored* target = base_ + index;
+#if defined(__SSE2__)
+    if (streaming_ && count >= kLanes<Acc>) {
+      const auto packed = pack(target, value);
+      if constexpr (sizeof packed == 64) {
+#if defined(__AVX512F__)
+        return _mm512_stream_si512(reinterpret_cast<__m512i*>(target), (__m512i)packed);
+#endif
+      } else if constexpr (sizeof packed == 32) {
+#if defined(__AVX2__)
+        return _mm256_stream_si256(reinterpret_cast<__m256i*>(target), (__m256i)packed);
+#endif
+      } else if constexpr (sizeof packed == 16) {
+        return _mm_stream_si128(reinterpret_cast<__m128i*>(target), (__m128i)packed);
+      }
+    }
+#endif
+    ::lesionkit::cpu::LESIONKIT_ISA::store<Acc>(target, value, count);
+  }
+
+ private:
+  Stored* base_;
+  bool streaming_;
+};
 
 template <class Acc>
 inline Vector<Acc> clear_past_end(Vector<Acc> value, int64_t count) {

@@ -83,6 +83,10 @@ class AttentionContract:
     def test_matches_reference(self, backend, shape, dtype, ties):
         self.check(inputs(self.num_logits, shape, dtype, ties=ties))
 
+    @pytest.mark.parametrize("dtype, channels", [(torch.float32, 32), (torch.bfloat16, 64)])
+    def test_results_of_16_mib_are_written_past_the_caches(self, dtype, channels):
+        self.check(inputs(self.num_logits, (1, 2, channels, 256, 256), dtype))
+
     @pytest.mark.parametrize("images", range(1, 16))
     def test_every_number_of_images(self, backend, images):
         self.check(inputs(self.num_logits, (1, images, 2, 5, 5)))
