@@ -5,6 +5,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -50,7 +51,6 @@ def report(title: str, ours: str, times: dict[str, float], bytes_moved: dict[str
 
 def header() -> None:
     """Print what a figure must name: processor, threads and versions."""
-    model = next(
-        (line.split(":")[1].strip() for line in open("/proc/cpuinfo") if "model name" in line), "?"
-    )
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(": ")[1] for line in lines if line.startswith("model name")), "?")
     print(f"{model}, {torch.get_num_threads()} threads, torch {torch.__version__}, float32")

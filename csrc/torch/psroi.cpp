@@ -1,6 +1,6 @@
 #include <string>
 
-#include "attention.h"
+#include "common.h"
 #include "cpu/psroi.h"
 
 namespace lesionkit {
@@ -60,9 +60,7 @@ class Plan {
 // Calls body(begin, end) on torch's threads for all bands.
 template <class Body>
 void for_bands(const cpu::PsroiShape& shape, int64_t cells_per_band, const Body& body) {
-  // About 20 microseconds of work: less is not worth waking a thread for.
-  constexpr int64_t cells_per_task = 32768;
-  const int64_t grain = 1 + cells_per_task / (1 + cells_per_band);
+  const int64_t grain = 1 + kElementsPerTask / (1 + cells_per_band);
   torch::stable::parallel_for(0, shape.bands(), grain, body);
 }
 

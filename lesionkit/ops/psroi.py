@@ -52,8 +52,7 @@ def ps_roi_pool(
     rois = _checked_rois(features, rois, output_size, spatial_scale, convention)
     if resolve(features.device) == "reference":
         return _pool_with_definition(features, rois, output_size, spatial_scale, convention)
-    op = torch.ops.lesionkit.ps_roi_pool.default
-    return op(features, rois, output_size, float(spatial_scale), convention)
+    return _call(features, rois, output_size, float(spatial_scale), convention)
 
 
 def ps_roi_pool_reference(
@@ -205,14 +204,13 @@ def _setup_context(ctx, inputs, output):
     ctx.batch, _, ctx.height, ctx.width = features.shape
 
 
-def _backward(ctx, grad):
+def _backward(ctx, grad, call_backward):
     (rois,) = ctx.saved_tensors
-    op = torch.ops.lesionkit.ps_roi_pool_backward.default
     geometry = ctx.batch, ctx.height, ctx.width, ctx.spatial_scale, ctx.convention
-    return op(grad, rois, *geometry), None, None, None, None
+    return call_backward(grad, rois, *geometry), None, None, None, None
 
 
-register_op(
+_call = register_op(
     "ps_roi_pool",
     fake=_fake,
     backward_fake=_backward_fake,

@@ -8,11 +8,6 @@ from torch import Tensor
 from lesionkit.ops.backends import has_library
 
 
-def new_like(tensor: Tensor) -> Tensor:
-    """What the kernels allocate for a result: contiguous, whatever the layout of the input."""
-    return tensor.new_empty(tensor.shape)
-
-
 def register_op(
     name: str,
     *,
@@ -20,73 +15,46 @@ def register_op(
     backward_fake: Callable,
     setup_context: Callable,
     backward: Callable,
-) -> None:
-    """Register ``lesionkit::name`` and ``lesionkit::name_backward``, if the library is there."""
+    vmap: Callable | None = None,
+    backward_vmap: Callable | None = None,
+) -> Callable | None:
+    """Register ``lesionkit::name`` and ``lesionkit::name_backward``, if the library is there.
+
+    `backward` takes the context, the gradient and the function that calls the backward op; `vmap`
+    and `backward_vmap` take the op and then what ``torch.library.register_vmap`` passes.
+
+    Returns the function to call the op by, None without the library.
+    """
     if not has_library():
-        return
-    torch.library.register_fake(f"lesionkit::{name}", fake)
-    torch.library.register_fake(f"lesionkit::{name}_backward", backward_fake)
-    torch.library.register_autograd(f"lesionkit::{name}", backward, setup_context=setup_context)
+        return None
+    op = getattr(torch.ops.lesionkit, name).default
+    backward_op = getattr(torch.ops.lesionkit, f"{name}_backward").default
+    torch.library.register_fake(op, fake)
+    torch.library.register_fake(backward_op, backward_fake)
 
-    torch.library.register_autograd(f"lesionkit::{name}_backward", _no_second_derivative(name))
-
-
-def _no_second_derivative(name: str) -> Callable:
-    def backward(ctx, *grads):
+    def second_backward(ctx, *grads):
         raise RuntimeError(
             f"lesionkit.{name} has no second derivative; "
             f"differentiate lesionkit.{name}_reference twice instead"
         )
 
-    return backward
-
-
-def register_attention(name: str, *, num_logits: int) -> Callable:
-    """Register an attention op of x, `num_logits` tensors like x, and as many temperatures.
-
-    Returns the function to call it by: the op inside an autograd.Function, which torch.func's
-    transforms can differentiate; they cannot see through an op's own registration.
-    """
-    num_tensors = 1 + num_logits
-    if not has_library():
-        return None
-    op = getattr(torch.ops.lesionkit, name).default
-    backward_op = getattr(torch.ops.lesionkit, f"{name}_backward").default
-
-    def fake(x, *rest):
-        return new_like(x)
-
-    def backward_fake(grad, *arguments):
-        return tuple(new_like(tensor) for tensor in arguments[:num_tensors])
-
-    def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(*inputs[:num_tensors])
-        ctx.temperatures = inputs[num_tensors:]
-
-    def backward(ctx, grad):
-        gradients = call_backward(grad, *ctx.saved_tensors, *ctx.temperatures)
-        return *gradients, *(None for _ in ctx.temperatures)
-
-    register_op(
-        name,
-        fake=fake,
-        backward_fake=backward_fake,
-        setup_context=setup_context,
-        backward=backward,
-    )
-    call = _differentiable(op, num_tensors, setup_context, backward)
     call_backward = _differentiable(
-        backward_op, num_tensors + 1, lambda *_: None, _no_second_derivative(name)
+        backward_op, lambda ctx, inputs, output: None, second_backward, backward_vmap
     )
-    return call
+    return _differentiable(
+        op, setup_context, lambda ctx, grad: backward(ctx, grad, call_backward), vmap
+    )
 
 
 def _differentiable(
-    op: Callable, num_tensors: int, setup_context: Callable, backward: Callable
+    op: Callable, setup_context: Callable, backward: Callable, vmap: Callable | None
 ) -> Callable:
-    """Register op's vmap; the function that calls op so that torch.func can differentiate it."""
-    vmap = _samples_vmap(op, num_tensors)
-    torch.library.register_vmap(op, vmap)
+    """Register autograd and vmap of `op`; the function to call it by.
+
+    That function goes through an autograd.Function of its own: torch.func's transforms cannot see
+    through the autograd that is registered with an op, and Dynamo needs no more than the op.
+    """
+    torch.library.register_autograd(op, backward, setup_context=setup_context)
 
     class Function(torch.autograd.Function):
         @staticmethod
@@ -95,7 +63,13 @@ def _differentiable(
 
     Function.setup_context = staticmethod(setup_context)
     Function.backward = staticmethod(backward)
-    Function.vmap = staticmethod(vmap)
+    if vmap is not None:
+
+        def batched(info, in_dims, *arguments):
+            return vmap(op, info, in_dims, *arguments)
+
+        torch.library.register_vmap(op, batched)
+        Function.vmap = staticmethod(batched)
 
     def call(*arguments):
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
@@ -105,10 +79,39 @@ def _differentiable(
     return call
 
 
-def _samples_vmap(op: Callable, num_tensors: int) -> Callable:
+def register_attention(name: str, *, num_logits: int) -> Callable | None:
+    """Register an attention op of x, `num_logits` tensors like x, and as many temperatures."""
+    num_tensors = 1 + num_logits
+
+    def fake(x, *rest):
+        return x.new_empty(x.shape)  # contiguous, whatever the layout of x
+
+    def backward_fake(grad, *arguments):
+        return tuple(tensor.new_empty(tensor.shape) for tensor in arguments[:num_tensors])
+
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs[:num_tensors])
+        ctx.temperatures = inputs[num_tensors:]
+
+    def backward(ctx, grad, call_backward):
+        gradients = call_backward(grad, *ctx.saved_tensors, *ctx.temperatures)
+        return *gradients, *(None for _ in ctx.temperatures)
+
+    return register_op(
+        name,
+        fake=fake,
+        backward_fake=backward_fake,
+        setup_context=setup_context,
+        backward=backward,
+        vmap=_fold_into_samples(num_tensors),
+        backward_vmap=_fold_into_samples(num_tensors + 1),
+    )
+
+
+def _fold_into_samples(num_tensors: int) -> Callable:
     """Samples are independent, so a mapped dimension joins the sample dimension B."""
 
-    def vmap(info, in_dims, *arguments):
+    def vmap(op, info, in_dims, *arguments):
         folded = []
         for tensor, dim in zip(arguments[:num_tensors], in_dims, strict=False):
             if dim is None:

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 CHECK = """
+import functools
 import torch
 from tests.ops.attention_contract import FLOATS, inputs, with_gradients
 from tests.tolerances import assert_close
@@ -24,11 +25,15 @@ for name, num_logits in (("contextual", 1), ("spatial", 1), ("dual", 2)):
             for result, expected in zip(with_gradients(op, tensors), oracle, strict=True):
                 assert_close(result, expected)
 
-features = torch.randn(2, 18, 11, 13)
 rois = torch.tensor([[0, 3.0, 5, 60, 70], [1, -9, 0, 40, 33], [1, 80, 80, 90, 99]])
-torch.testing.assert_close(
-    lesionkit.ps_roi_pool(features, rois, 3), lesionkit.ps_roi_pool_reference(features, rois, 3)
-)
+for dtype in FLOATS:
+    features = torch.randn(2, 18, 11, 13).to(dtype)
+    reference = functools.partial(lesionkit.ps_roi_pool_reference, rois=rois, output_size=3)
+    oracle = with_gradients(reference, [features.double()])
+    op = functools.partial(lesionkit.ps_roi_pool, rois=rois, output_size=3)
+    results = with_gradients(op, [features])
+    for result, expected in zip(results, oracle, strict=True):
+        assert_close(result, expected)
 print(torch.ops.lesionkit.cpu_instruction_set())
 """
 

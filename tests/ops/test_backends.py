@@ -70,7 +70,7 @@ def test_named_backend_never_falls_back():
     x = torch.empty(1, 3, 2, 2, 2, device="meta")
     with (
         lesionkit.use_backend("cpu"),
-        pytest.raises(RuntimeError, match="'cpu' cannot run on meta tensors.*use_backend"),
+        pytest.raises(RuntimeError, match=r"'cpu' cannot run on meta tensors.*use_backend"),
     ):
         lesionkit.contextual_attention(x, x)
 
