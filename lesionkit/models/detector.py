@@ -1,0 +1,209 @@
+"""3DCE_CS_Att: attention over neighbouring slices in a two-stage lesion detector."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lesionkit.models import boxes as box_ops
+from lesionkit.models.backbone import SmallBackbone, VGG16Backbone
+from lesionkit.models.config import PRESETS, DetectorConfig
+from lesionkit.models.head import ContextHead
+from lesionkit.models.rpn import RegionProposalNetwork
+from lesionkit.nn import DualAttention
+
+_BACKBONES = {"vgg16": VGG16Backbone, "small": SmallBackbone}
+Images = Tensor | Sequence[Tensor]
+
+
+class LesionDetector(nn.Module):
+    """Finds lesions on the key image of each sample (Tao et al. 2019 on 3DCE, Yan et al. 2018).
+
+    A shared backbone sees all M images, attention weighs their features, a region proposal network
+    on the key image, image (M - 1) / 2, gives rois, and a head pools them over all images.
+
+    Args:
+        config: a DetectorConfig or the name of a preset.
+        pretrained: load the weights that ``config.backbone_weights`` names, fetching them if
+            needed. By default the weights are random, and nothing is fetched.
+
+    Call it as torchvision's detection models: ``model(images, targets)`` in training mode gives a
+    dict of losses to add up, ``model(images)`` in evaluation mode a list of detections. All boxes
+    are inclusive xyxy pixels of the preprocessed image.
+    """
+
+    def __init__(self, config: DetectorConfig | str, pretrained: bool = False) -> None:
+        super().__init__()
+        if isinstance(config, str):
+            if config not in PRESETS:
+                raise ValueError(f"config must be one of {sorted(PRESETS)}, got {config!r}")
+            config = PRESETS[config]
+        self.config = config
+        self.backbone = _BACKBONES[config.backbone]()
+        channels, stride = self.backbone.out_channels, self.backbone.stride
+        self.attention = (
+            DualAttention(
+                channels,
+                contextual=config.contextual,
+                spatial=config.spatial,
+                spatial_input=config.spatial_input,
+                contextual_temperature=config.contextual_temperature,
+                spatial_temperature=config.spatial_temperature,
+                kernel_size=config.attention_kernel_size,
+                init=config.attention_init,
+            )
+            if config.contextual or config.spatial
+            else nn.Identity()
+        )
+        self.rpn = RegionProposalNetwork(config, channels, stride)
+        self.head = ContextHead(config, channels, stride)
+        self._initialize()
+        if pretrained and config.backbone_weights is not None:
+            self.backbone.load_imagenet(config.preprocessing.mean)
+
+    def _initialize(self) -> None:
+        small = {self.rpn.boxes, self.head.boxes, *self.head.hidden}  # 3DCE: std 0.001
+        for layer in (*self.rpn.modules(), *self.head.modules()):
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                if self.config.init == "normal":
+                    nn.init.normal_(layer.weight, std=0.001 if layer in small else 0.01)
+                elif layer is self.rpn.conv or layer in self.head.hidden:
+                    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                else:
+                    nn.init.xavier_normal_(layer.weight, 0.1)
+                nn.init.zeros_(layer.bias)
+
+    def forward(
+        self,
+        images: Images,
+        targets: Sequence[Mapping[str, Tensor]] | None = None,
+        scales: Sequence[float] | Tensor | None = None,
+    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """Losses in training mode, detections in evaluation mode.
+
+        Args:
+            images: [B, M, 3, H, W], or a list of [M, 3, h, w] of any sizes.
+            targets: one {"boxes": [g, 4]} per sample; g may be 0. Needed for training.
+            scales: resize factor of each sample (``PixelTransform.scale``), for the least size of
+                proposals; 1 by default.
+
+        Returns:
+            Training: {"loss_rpn_class", "loss_rpn_box", "loss_class", "loss_box"}.
+            Evaluation: per sample {"boxes": [n, 4], "scores": [n]} by falling score, after NMS.
+
+        Raises ValueError naming the argument, and the sample where there is one.
+        """
+        if not self.training:
+            return [self._suppress(**found) for found in self.candidates(images, scales)]
+        samples = self._check_images(images)
+        scales = _check_scales(scales, len(samples))
+        truth = _check_targets(targets, samples)
+        sizes = [tuple(s.shape[-2:]) for s in samples]
+        features, logits, deltas = self._features(_pad(images, samples))
+        rpn_class, rpn_box = self.rpn.losses(logits, deltas, sizes, truth)
+        proposals = self.rpn.propose(logits, deltas, sizes, scales)
+        rois, labels, box_targets = self.head.sample_rois(proposals, truth)
+        loss_class, loss_box = self.head.losses(
+            *self.head(features, rois), labels, box_targets, len(samples)
+        )
+        return {
+            "loss_rpn_class": rpn_class,
+            "loss_rpn_box": rpn_box,
+            "loss_class": loss_class,
+            "loss_box": loss_box,
+        }
+
+    def candidates(
+        self, images: Images, scales: Sequence[float] | Tensor | None = None
+    ) -> list[dict[str, Tensor]]:
+        """Detections before the final NMS, in evaluation mode only.
+
+        3DCE maps boxes to the original pixels and suppresses there (``rcnn/core/tester.py``); a
+        caller that does so starts here and ends with :func:`lesionkit.models.boxes.nms_inclusive`.
+        """
+        if self.training:
+            raise ValueError("candidates needs evaluation mode; call eval() first")
+        samples = self._check_images(images)
+        scales = _check_scales(scales, len(samples))
+        sizes = [tuple(s.shape[-2:]) for s in samples]
+        if len(set(sizes)) > 1:
+            # As 3DCE tests: one by one, so that no detection depends on the padding of a batch.
+            return [self.candidates(s[None], [r])[0] for s, r in zip(samples, scales, strict=True)]
+        features, logits, deltas = self._features(_pad(images, samples))
+        rois = self.rpn.propose(logits, deltas, sizes, scales)
+        return self.head.detect(*self.head(features, rois), rois, sizes)
+
+    @torch.compiler.disable
+    def _suppress(self, boxes: Tensor, scores: Tensor) -> dict[str, Tensor]:
+        keep = box_ops.nms_inclusive(boxes, scores, self.config.nms_iou)
+        return {"boxes": boxes[keep], "scores": scores[keep]}
+
+    def _features(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Attended features [B, M, D, H, W], and the key image's anchor logits and deltas."""
+        features = self.backbone(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+        attended = self.attention(features)
+        source = attended if self.config.rpn_input == "attended" else features
+        return attended, *self.rpn(source[:, images.shape[1] // 2])
+
+    def _check_images(self, images: Images) -> Sequence[Tensor]:
+        if isinstance(images, Tensor) and images.dim() != 5:
+            raise ValueError(f"images must be [B, M, 3, H, W], got shape {tuple(images.shape)}")
+        if len(images) == 0:
+            raise ValueError("images must hold at least one sample")
+        images_per_sample, least = self.config.num_images, self.backbone.stride
+        for b, sample in enumerate(images):
+            shape = tuple(sample.shape)
+            if len(shape) != 4 or shape[:2] != (images_per_sample, 3) or min(shape[2:]) < least:
+                raise ValueError(
+                    f"images[{b}] must be [{images_per_sample}, 3, h, w] with h and w >= {least}, "
+                    f"got shape {shape}"
+                )
+            if not sample.is_floating_point():
+                raise ValueError(f"images[{b}] must be floating point, got {sample.dtype}")
+        return images
+
+
+def _pad(images: Images, samples: Sequence[Tensor]) -> Tensor:
+    """One tensor [B, M, 3, H, W]; zeros to the right and below, after the mean is gone (3DCE)."""
+    if isinstance(images, Tensor):
+        return images
+    height = max(s.shape[-2] for s in samples)
+    width = max(s.shape[-1] for s in samples)
+    return torch.stack(
+        [F.pad(s, (0, width - s.shape[-1], 0, height - s.shape[-2])) for s in samples]
+    )
+
+
+def _check_scales(scales: Sequence[float] | Tensor | None, count: int) -> list[float]:
+    if scales is None:
+        return [1.0] * count
+    scales = [float(s) for s in scales]
+    if len(scales) != count or not all(math.isfinite(s) and s > 0 for s in scales):
+        raise ValueError(f"scales must be {count} finite numbers > 0, got {scales}")
+    return scales
+
+
+@torch.compiler.disable
+def _check_targets(
+    targets: Sequence[Mapping[str, Tensor]] | None, samples: Sequence[Tensor]
+) -> list[Tensor]:
+    """The true boxes of each sample, half-open float32."""
+    if targets is None or len(targets) != len(samples):
+        got = "None" if targets is None else len(targets)
+        raise ValueError(f"targets must hold one dict per sample ({len(samples)}), got {got}")
+    truth = []
+    for b, (target, sample) in enumerate(zip(targets, samples, strict=True)):
+        if "boxes" not in target:
+            raise ValueError(f"targets[{b}] must have 'boxes', got {sorted(target)}")
+        boxes = torch.as_tensor(target["boxes"], dtype=torch.float32, device=sample.device)
+        if boxes.dim() != 2 or boxes.shape[1] != 4:
+            raise ValueError(f"targets[{b}]['boxes'] must be [g, 4], got {tuple(boxes.shape)}")
+        if not (boxes.isfinite().all() and (boxes[:, 2:] >= boxes[:, :2]).all()):
+            raise ValueError(
+                f"targets[{b}]['boxes'] must be finite with x2 >= x1 and y2 >= y1, "
+                f"got {boxes.tolist()}"
+            )
+        truth.append(box_ops.to_half_open(boxes))
+    return truth

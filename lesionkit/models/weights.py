@@ -1,0 +1,114 @@
+"""Detector weights in safetensors files, which hold numbers only and cannot run code."""
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from lesionkit.errors import InputError
+from lesionkit.files import atomic_write
+from lesionkit.models.config import DetectorConfig
+from lesionkit.models.detector import LesionDetector
+from lesionkit.version import __version__
+
+FORMAT = "lesionkit-detector-1"
+_PICKLE_MAGIC = (b"PK\x03\x04", b"\x80")  # torch.save's zip; a bare pickle
+
+
+def save_detector(
+    model: LesionDetector, path: str | os.PathLike, metadata: dict[str, str] | None = None
+) -> None:
+    """Write ``model``'s weights and config to ``path``, at once or not at all.
+
+    ``metadata`` is kept in the file's header beside "format", "version" and "config" (JSON).
+    """
+    model = getattr(model, "_orig_mod", model)  # what torch.compile wrapped
+    if not isinstance(model, LesionDetector):
+        raise TypeError(f"model must be a LesionDetector, got {type(model).__name__}")
+    own = {
+        "format": FORMAT,
+        "version": __version__,
+        "config": json.dumps(model.config.to_dict()),
+    }
+    metadata = metadata or {}
+    if taken := own.keys() & metadata.keys():
+        raise ValueError(f"metadata must not set {sorted(taken)}: the file's own fields")
+    tensors = {
+        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
+    }
+    with atomic_write(path) as temporary:
+        save_file(tensors, temporary, metadata={**metadata, **own})
+
+
+def load_detector(path: str | os.PathLike, device: str | torch.device = "cpu") -> LesionDetector:
+    """The detector of a file that :func:`save_detector` wrote, in evaluation mode on ``device``.
+
+    Raises InputError when the file is missing, a pickle (never opened: it could run code),
+    truncated, or not the weights of the detector that its header describes.
+    """
+    path = Path(path)
+    _refuse_pickle(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            config = _read_config(path, file.metadata() or {})
+            # Shapes are compared before memory is taken for what the header claims.
+            with torch.device("meta"):
+                expected = LesionDetector(config).state_dict()
+            _check_shapes(path, expected, file)
+            weights = {name: file.get_tensor(name) for name in expected}
+    except SafetensorError as error:
+        raise InputError(
+            f"{path}: damaged or not a safetensors file ({error}); copy or download it again"
+        ) from None
+    model = LesionDetector(config)
+    model.load_state_dict(weights)
+    return model.to(device).eval()
+
+
+def _refuse_pickle(path: Path) -> None:
+    try:
+        with open(path, "rb") as stream:
+            head = stream.read(4)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); give a .safetensors file of weights"
+        ) from None
+    if head.startswith(_PICKLE_MAGIC):
+        raise InputError(
+            f"{path}: a pickle (torch.save), which can run code when opened; "
+            "give weights written by lesionkit, a .safetensors file"
+        )
+
+
+def _read_config(path: Path, metadata: dict[str, str]) -> DetectorConfig:
+    if metadata.get("format") != FORMAT:
+        raise InputError(
+            f"{path}: its header does not say format {FORMAT!r} (found "
+            f"{metadata.get('format')!r}); give weights written by this version of lesionkit"
+        )
+    try:
+        return DetectorConfig.from_dict(json.loads(metadata.get("config", "")))
+    except ValueError as error:
+        raise InputError(
+            f"{path}: unusable config in its header ({error}); it was written by lesionkit "
+            f"{metadata.get('version', 'of unknown version')}, this is {__version__}"
+        ) from None
+
+
+def _check_shapes(path: Path, expected: dict[str, torch.Tensor], file: safe_open) -> None:
+    found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    wanted = {name: tuple(value.shape) for name, value in expected.items()}
+    wrong = [
+        f"{name} is {found.get(name, 'missing')}, expected {wanted.get(name, 'nothing')}"
+        for name in sorted(found.keys() | wanted.keys())
+        if found.get(name) != wanted.get(name)
+    ]
+    if wrong:
+        raise InputError(
+            f"{path}: not the weights of the detector in its header: {'; '.join(wrong[:3])}"
+            f"{f' and {len(wrong) - 3} more' if len(wrong) > 3 else ''}; save them again with "
+            "lesionkit"
+        )
