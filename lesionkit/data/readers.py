@@ -11,7 +11,7 @@ import numpy as np
 
 from lesionkit.data.deeplesion_slices import read_deeplesion, slice_numbers
 from lesionkit.data.dicom import read_dicom
-from lesionkit.data.dicom_files import is_dicom
+from lesionkit.data.dicom.files import is_dicom
 from lesionkit.data.volume import (
     CTVolume,
     check_volume_size,

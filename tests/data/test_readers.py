@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from lesionkit.data import read_ct
 from lesionkit.errors import InputError
-from tests.data.dicom_files import write_series
+from tests.data.dicom.writer import write_series
 
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"
 SUFFIXES = [".nii", ".nii.gz", ".nrrd", ".mha"]

@@ -8,9 +8,10 @@ import pydicom
 import pytest
 from pydicom.uid import SecondaryCaptureImageStorage
 
-from lesionkit.data import dicom_index, read_ct
+from lesionkit.data import read_ct
+from lesionkit.data.dicom import index as dicom_index
 from lesionkit.errors import InputError
-from tests.data.dicom_files import ct_slice, write_series
+from tests.data.dicom.writer import ct_slice, write_series
 
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"
 THIN, THICK = "1.2.840.99.1", "1.2.840.99.2"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lesionkit.data.dicom_geometry import arrange
-from lesionkit.data.dicom_index import Series, find_series, slices_of
-from lesionkit.data.dicom_pixels import read_hu
+from lesionkit.data.dicom.geometry import arrange
+from lesionkit.data.dicom.index import Series, find_series, slices_of
+from lesionkit.data.dicom.pixels import read_hu
 from lesionkit.data.volume import CTVolume, to_axial
 from lesionkit.errors import InputError
 

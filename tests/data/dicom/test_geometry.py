@@ -5,7 +5,7 @@ import pytest
 
 from lesionkit.data import read_ct
 from lesionkit.errors import InputError
-from tests.data.dicom_files import ct_slice, write_series
+from tests.data.dicom.writer import ct_slice, write_series
 
 UID = "1.2.826.0.1.77"
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lesionkit.data.dicom_files import DEFLATED, damaged, need, read_header
-from lesionkit.data.dicom_pixels import check_coding
+from lesionkit.data.dicom.files import DEFLATED, damaged, need, read_header
+from lesionkit.data.dicom.pixels import check_coding
 from lesionkit.data.volume import check_volume_size
 from lesionkit.errors import InputError
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lesionkit.data.dicom_files import DEFLATED, damaged
+from lesionkit.data.dicom.files import DEFLATED, damaged
 from lesionkit.data.volume import compact_hu
 from lesionkit.errors import InputError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-    from lesionkit.data.dicom_index import Slice
+    from lesionkit.data.dicom.index import Slice
 
 
 def check_coding(path: Path, header: "Dataset", frames: int) -> None:

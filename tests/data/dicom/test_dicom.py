@@ -9,7 +9,7 @@ from pydicom.pixels import apply_modality_lut
 
 from lesionkit.data import read_ct
 from lesionkit.errors import InputError
-from tests.data.dicom_files import ct_slice, enhanced_ct, write_series
+from tests.data.dicom.writer import ct_slice, enhanced_ct, write_series
 
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"
 

@@ -17,9 +17,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from lesionkit.data import dicom_files, read_ct
+from lesionkit.data import read_ct
+from lesionkit.data.dicom import files as dicom_files
 from lesionkit.errors import InputError
-from tests.data.dicom_files import ct_slice, enhanced_ct, write_series
+from tests.data.dicom.writer import ct_slice, enhanced_ct, write_series
 
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"
 
