@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lesionkit.data.deeplesion_slices import read_deeplesion, slice_numbers
+from lesionkit.data.deeplesion.slices import read_deeplesion, slice_numbers
 from lesionkit.data.dicom import read_dicom
 from lesionkit.data.dicom.files import is_dicom
 from lesionkit.data.volume import (

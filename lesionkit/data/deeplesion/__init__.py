@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lesionkit.data.deeplesion_slices import image_folder, read_png, slice_path
-from lesionkit.data.dl_info import (
+from lesionkit.data.deeplesion.dl_info import (
     DL_INFO_COLUMNS,
     LESION_TYPES,
     SPLITS,
@@ -20,6 +19,7 @@ from lesionkit.data.dl_info import (
     read_dl_info,
     write_dl_info,
 )
+from lesionkit.data.deeplesion.slices import image_folder, read_png, slice_path
 from lesionkit.errors import InputError
 
 __all__ = [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lesionkit.data.dl_info import read_dl_info
+from lesionkit.data.deeplesion.dl_info import read_dl_info
 from lesionkit.data.volume import CTVolume, check_volume_size
 from lesionkit.errors import InputError
 
