@@ -3,8 +3,11 @@
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from lesionkit.data.volume import MAX_VOLUME_BYTES
 from lesionkit.errors import InputError
@@ -41,6 +44,25 @@ TAGS = [
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 ]
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """One CT slice on disk: a file, or a frame of one."""
+
+    path: Path
+    frame: int
+    uid: str
+    rows: int
+    columns: int
+    position: np.ndarray  # LPS mm of the centre of the first pixel
+    along_row: np.ndarray  # LPS unit vector of increasing x
+    along_column: np.ndarray  # LPS unit vector of increasing y
+    spacing: tuple[float, float]  # mm in x, y
+    interval: float  # mm to the next slice as the header has it; NaN if it does not
+    slope: float
+    intercept: float
+    deflated: bool
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from lesionkit.data.dicom.index import Slice
+from lesionkit.data.dicom.files import Slice
 from lesionkit.errors import InputError
 
 # Files round positions to a few digits, hence tolerances. A slice may lie this share of the

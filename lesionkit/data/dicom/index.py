@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lesionkit.data.dicom.files import DEFLATED, damaged, need, read_header
+from lesionkit.data.dicom.files import DEFLATED, Slice, damaged, need, read_header
 from lesionkit.data.dicom.pixels import check_coding
 from lesionkit.data.volume import check_volume_size
 from lesionkit.errors import InputError
@@ -41,25 +41,6 @@ class Series:
             f"{self.uid}  (number {self.number or '-'}, {self.description or 'no description'}, "
             f"{what}, such as {self.files[0][0]})"
         )
-
-
-@dataclass(frozen=True, eq=False)
-class Slice:
-    """One CT slice on disk: a file, or a frame of one."""
-
-    path: Path
-    frame: int
-    uid: str
-    rows: int
-    columns: int
-    position: np.ndarray  # LPS mm of the centre of the first pixel
-    along_row: np.ndarray  # LPS unit vector of increasing x
-    along_column: np.ndarray  # LPS unit vector of increasing y
-    spacing: tuple[float, float]  # mm in x, y
-    interval: float  # mm to the next slice as the header has it; NaN if it does not
-    slope: float
-    intercept: float
-    deflated: bool
 
 
 def find_series(path: Path) -> tuple[list[Series], list[Series]]:

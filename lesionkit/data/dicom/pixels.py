@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lesionkit.data.dicom.files import DEFLATED, damaged
+from lesionkit.data.dicom.files import DEFLATED, Slice, damaged
 from lesionkit.data.volume import compact_hu
 from lesionkit.errors import InputError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
-
-    from lesionkit.data.dicom.index import Slice
 
 
 def check_coding(path: Path, header: "Dataset", frames: int) -> None:
@@ -47,7 +45,7 @@ def check_coding(path: Path, header: "Dataset", frames: int) -> None:
             )
 
 
-def read_hu(slices: Sequence["Slice"]) -> np.ndarray:
+def read_hu(slices: Sequence[Slice]) -> np.ndarray:
     """HU [S, H, W] of slices of one size: int16 where slope and intercept make it exact."""
     from pydicom import dcmread
     from pydicom.pixels import pixel_array
