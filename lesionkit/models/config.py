@@ -213,7 +213,7 @@ PRESETS: dict[str, DetectorConfig] = {
     ),
     # Trains from random weights on two CPU cores in minutes.
     "tiny": DetectorConfig(
-        Preprocessing(pixel_spacing=2.0, max_size=192, window=(-1000.0, 500.0), mean=128.0),
+        Preprocessing(pixel_spacing=2.0, max_size=192, window=(-300.0, 400.0), mean=100.0),
         backbone="small",
         anchor_ratios=(1.0,),
         anchor_scales=(1.5, 2.25, 3.5, 5.0, 8.0),

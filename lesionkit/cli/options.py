@@ -1,0 +1,49 @@
+"""Options that several verbs share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lesionkit.errors import InputError
+
+Out = Annotated[Path, typer.Option("--out", help="Folder for the results.", show_default=False)]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the results of an earlier run in --out.")
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Seed = Annotated[int, typer.Option("--seed", help="Of every random choice; 0 or more.")]
+
+
+def choose_device(name: str) -> str:
+    """ "cpu", "cuda" or "cuda:N". Raises InputError for a device that is not there."""
+    import torch
+
+    kind, _, index = name.partition(":")
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cpu":
+        return name
+    if kind != "cuda" or (index and not index.isdecimal()) or name.endswith(":"):
+        raise InputError(f"--device {name}: must be auto, cpu, cuda or cuda:N")
+    count = torch.cuda.device_count()
+    if int(index or 0) >= count:
+        raise InputError(f"--device {name}: PyTorch sees {count} CUDA devices; use --device cpu")
+    return name
+
+
+def limit_threads(backbone: str) -> None:
+    """One CPU thread for the small backbone, whose maps hardly fill two.
+
+    Where another process wants a core, two threads are many times slower than one: OpenMP's
+    threads wait for each other by spinning.
+    """
+    import torch
+
+    if backbone == "small":
+        torch.set_num_threads(1)
+
+
+def check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**32:
+        raise InputError(f"--seed must be in 0..4294967295, got {seed}")

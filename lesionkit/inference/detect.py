@@ -1,0 +1,84 @@
+"""Running a detector over the key slices of a scan or a data set."""
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lesionkit.data.deeplesion import DeepLesion
+from lesionkit.data.preprocess import PixelTransform, prepare_key_slice, prepare_volume_sample
+from lesionkit.data.volume import CTVolume
+from lesionkit.models import LesionDetector
+from lesionkit.models.boxes import nms_inclusive
+
+Progress = Callable[[int, int], None]
+
+
+@torch.inference_mode()
+def detect_sample(
+    model: LesionDetector, images: Tensor, transform: PixelTransform
+) -> dict[str, np.ndarray]:
+    """The lesions on the key slice of one prepared sample.
+
+    Boxes are mapped to the slice's own pixels first and suppressed there (IoU 0.3), as 3DCE does
+    (Yan et al. 2018, ``rcnn/core/tester.py``): one sample at a time, so that no detection depends
+    on the padding of a batch.
+
+    Args:
+        model: in evaluation mode, on any device.
+        images: [M, 3, h, w] from ``prepare_sample``.
+        transform: the transform that came with it.
+
+    Returns:
+        "boxes" [n, 4] float32 (xyxy, 0-based pixels of the slice, inclusive ends) and "scores"
+        [n] float32 in 0..1, by falling score.
+    """
+    device = next(model.parameters()).device
+    (found,) = model.candidates(images[None].to(device), [transform.scale])
+    boxes = transform.to_original(found["boxes"])
+    keep = nms_inclusive(boxes, found["scores"], model.config.nms_iou)
+    return {
+        "boxes": boxes[keep].float().cpu().numpy(),
+        "scores": found["scores"][keep].float().cpu().numpy(),
+    }
+
+
+def detect_volume(
+    model: LesionDetector,
+    volume: CTVolume,
+    key_slices: Iterable[int] | None = None,
+    progress: Progress | None = None,
+) -> dict[int, dict[str, np.ndarray]]:
+    """The lesions on each key slice of a scan: slice index to :func:`detect_sample`'s result.
+
+    Args:
+        model: in evaluation mode, on any device.
+        volume: the scan.
+        key_slices: indices into ``volume.hu``; all of them by default.
+        progress: called with (slices done, slices in all).
+    """
+    keys = list(range(len(volume.hu)) if key_slices is None else key_slices)
+    found = {}
+    for done, key in enumerate(keys, 1):
+        images, transform = prepare_volume_sample(volume, key, model.config.preprocessing)
+        found[key] = detect_sample(model, images, transform)
+        if progress:
+            progress(done, len(keys))
+    return found
+
+
+def evaluate_dataset(
+    model: LesionDetector, dataset: DeepLesion, progress: Progress | None = None
+) -> list[dict[str, np.ndarray]]:
+    """:func:`detect_sample`'s result for each key-slice image of a DeepLesion data set, in order.
+
+    With ``[record.boxes for record in dataset]`` this is what ``lesionkit.evaluation.froc`` takes.
+    """
+    found = []
+    for record in dataset:
+        images, transform = prepare_key_slice(dataset, record, model.config.preprocessing)
+        found.append(detect_sample(model, images, transform))
+        if progress:
+            progress(len(found), len(dataset))
+    return found

@@ -1,0 +1,16 @@
+"""Training a detector."""
+
+from lesionkit.training.boxes import read_boxes
+from lesionkit.training.config import TRAINING_PRESETS, TrainingConfig
+from lesionkit.training.loop import train
+from lesionkit.training.samples import Samples, deeplesion_samples, scan_samples
+
+__all__ = [
+    "TRAINING_PRESETS",
+    "Samples",
+    "TrainingConfig",
+    "deeplesion_samples",
+    "read_boxes",
+    "scan_samples",
+    "train",
+]

@@ -1,0 +1,125 @@
+"""Prepared samples to train on, from DeepLesion or from marked slices of one scan."""
+
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from lesionkit.data.deeplesion import DeepLesion
+from lesionkit.data.preprocess import (
+    PixelTransform,
+    Preprocessing,
+    prepare_key_slice,
+    prepare_volume_sample,
+)
+from lesionkit.data.volume import CTVolume
+from lesionkit.training.config import TrainingConfig
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One key slice, ready for the network.
+
+    images: [M, 3, h, w] float32. boxes: [g, 4] float32 in pixels of ``images``. transform: between
+    those and the slice's own pixels. truth: [g, 4] the boxes in the slice's own pixels.
+    """
+
+    images: Tensor
+    boxes: Tensor
+    transform: PixelTransform
+    truth: np.ndarray
+
+
+class Samples(Dataset[Sample]):
+    """``count`` samples made by ``prepare(index)``; :meth:`preload` keeps as many as fit."""
+
+    def __init__(self, count: int, prepare: Callable[[int], Sample]) -> None:
+        self._prepare = prepare
+        self._kept: list[Sample | None] = [None] * count
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._kept[index] or self._prepare(index)
+
+    def preload(self, max_bytes: float, progress: Callable[[int, int], None] | None = None) -> int:
+        """Prepare and keep samples, in order, until they fill ``max_bytes``; returns how many."""
+        used = 0
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            # In pieces, so that no more than a piece is prepared beyond what may be kept.
+            for start in range(0, len(self), 32):
+                piece = range(start, min(start + 32, len(self)))
+                for index, sample in zip(piece, pool.map(self._prepare, piece), strict=True):
+                    used += sample.images.nbytes
+                    if used > max_bytes:
+                        return index
+                    self._kept[index] = sample
+                    if progress:
+                        progress(index + 1, len(self))
+        return len(self)
+
+
+def deeplesion_samples(dataset: DeepLesion, preprocessing: Preprocessing) -> Samples:
+    """The key-slice images of a DeepLesion data set."""
+
+    def prepare(index: int) -> Sample:
+        record = dataset[index]
+        return _sample(*prepare_key_slice(dataset, record, preprocessing), record.boxes)
+
+    return Samples(len(dataset), prepare)
+
+
+def scan_samples(
+    volume: CTVolume, boxes: Mapping[int, np.ndarray], preprocessing: Preprocessing
+) -> Samples:
+    """Slices of one scan, with the boxes [g, 4] of each: slice index to pixels."""
+    slices = sorted(boxes)
+
+    def prepare(index: int) -> Sample:
+        key = slices[index]
+        return _sample(*prepare_volume_sample(volume, key, preprocessing), boxes[key])
+
+    return Samples(len(slices), prepare)
+
+
+def _sample(images: Tensor, transform: PixelTransform, truth: np.ndarray) -> Sample:
+    boxes = torch.from_numpy(transform.to_network(truth).astype(np.float32))
+    return Sample(images, boxes, transform, truth)
+
+
+class Augmented(Dataset[Sample]):
+    """Samples as a training run sees them: mirrored and moved at random.
+
+    The chance depends on the seed, ``epoch`` and the index alone, whatever the order or the
+    worker. Images are moved by filling in zeros at the left and the top and cutting off the rest.
+    """
+
+    def __init__(self, samples: Samples, config: TrainingConfig) -> None:
+        self.samples = samples
+        self.config = config
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        rng = np.random.default_rng((self.config.seed, self.epoch, index))
+        sample = self.samples[index]
+        images, boxes = sample.images, sample.boxes
+        if self.config.flip and rng.random() < 0.5:
+            images = images.flip(-1)
+            x1, y1, x2, y2 = boxes.unbind(1)
+            right = images.shape[-1] - 1
+            boxes = torch.stack((right - x2, y1, right - x1, y2), dim=1)
+        if self.config.shift:
+            dx, dy = (int(d) for d in rng.integers(0, self.config.shift + 1, 2))
+            images = F.pad(images, (dx, 0, dy, 0))
+            boxes = boxes + torch.tensor([dx, dy, dx, dy])
+        return replace(sample, images=images, boxes=boxes)
