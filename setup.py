@@ -96,7 +96,13 @@ class AnyPythonWheel(bdist_wheel):
 
 
 sources = ["csrc/cpu/isa.cpp", *sorted(map(str, Path("csrc/torch").glob("*.cpp")))]
-headers = [str(path) for folder in ("csrc", "kernels") for path in Path(folder).rglob("*.h")]
+# Named as dependencies, the headers and the kernels' sources travel with a source distribution.
+depends = [
+    str(path)
+    for folder in ("csrc", "kernels")
+    for path in Path(folder).rglob("*")
+    if path.suffix in (".h", ".cpp", ".cuh")
+]
 packages = find_packages(include=["lesionkit", "lesionkit.*"])
 device_packages = [
     "lesionkit.kernels",
@@ -109,6 +115,6 @@ setup(
     # `kernels`: that name belongs to another package.
     package_dir={"lesionkit.kernels": "kernels"},
     package_data={"lesionkit.kernels": ["*/*.h", "*/*.cuh"]},
-    ext_modules=[Extension("lesionkit.liblesionkit_cpu", sources, depends=headers, language="c++")],
+    ext_modules=[Extension("lesionkit.liblesionkit_cpu", sources, depends=depends, language="c++")],
     cmdclass={"build_ext": BuildLibrary, "bdist_wheel": AnyPythonWheel},
 )

@@ -123,7 +123,7 @@ def weights(scan, volume, truth, tmp_path_factory) -> Path:
         writer.writerow(["slice", "x1", "y1", "x2", "y2"])
         writer.writerows([key, *box] for key, box in truth.items() if key not in held_out)
     run("train", "--scan", scan, "--boxes", folder / "boxes.csv", "--out", folder / "out",
-        "--preset", "tiny", "--batch-size", 2, "--epochs", 60, "--device", "cpu")  # fmt: skip
+        "--preset", "tiny", "--batch-size", 2, "--epochs", 100, "--device", "cpu")  # fmt: skip
     return folder / "out" / "weights.safetensors"
 
 

@@ -53,7 +53,7 @@ void contextual_backward(const X* grad, const X* x, const L* logits, X* dx, L* d
   using Acc = Accumulator<X, L>;
   constexpr int64_t lanes = kLanes<Acc>;
   const Vector<Acc> scale = broadcast<Acc>(exp2_scale<Acc>(temperature));
-  const Vector<Acc> inverse_temperature = broadcast<Acc>(static_cast<Acc>(1 / temperature));
+  const Vector<Acc> inverse_temperature = broadcast<Acc>(inverse<Acc>(temperature));
   const Output<X> dx_out(dx, shape.columns, shape.elements() * sizeof(X) >= kLargeBytes);
   const Output<L> dlogits_out(dlogits, shape.columns, shape.elements() * sizeof(L) >= kLargeBytes);
   Acc* h = static_cast<Acc*>(scratch);

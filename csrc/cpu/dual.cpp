@@ -61,8 +61,8 @@ void dual_backward(const X* grad, const X* x, const L* contextual, const L* spat
   constexpr int64_t lanes = kLanes<Acc>;
   const Vector<Acc> contextual_scale = broadcast<Acc>(exp2_scale<Acc>(contextual_temperature));
   const Vector<Acc> spatial_scale = broadcast<Acc>(exp2_scale<Acc>(spatial_temperature));
-  const Vector<Acc> contextual_inverse = broadcast<Acc>(static_cast<Acc>(1 / contextual_temperature));
-  const Vector<Acc> spatial_inverse = broadcast<Acc>(static_cast<Acc>(1 / spatial_temperature));
+  const Vector<Acc> contextual_inverse = broadcast<Acc>(inverse<Acc>(contextual_temperature));
+  const Vector<Acc> spatial_inverse = broadcast<Acc>(inverse<Acc>(spatial_temperature));
   const int64_t image_stride = shape.channels * shape.cells;
   const int64_t row_length = shape.scratch_row();
   const Output<X> dx_out(dx, shape.cells, shape.elements() * sizeof(X) >= kLargeBytes);

@@ -13,8 +13,10 @@ Isa supported() {
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
     return Isa::avx512;
   }
-  // Every processor with AVX2 has F16C and FMA too (Intel since Haswell, AMD since Excavator).
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return Isa::avx2;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+      __builtin_cpu_supports("f16c")) {
+    return Isa::avx2;
+  }
 #endif
   return Isa::baseline;
 }

@@ -42,19 +42,18 @@ constexpr Acc kLowest = -__builtin_inf();
 template <class Acc, class L>
 Acc plane_maximum(const L* logits, int64_t cells) {
   constexpr int64_t lanes = kLanes<Acc>;
-  // Two running maxima, so that the next compare need not wait for the last.
-  Vector<Acc> even = broadcast<Acc>(kLowest<Acc>);
-  Vector<Acc> odd = even;
+  // Four running maxima, so that a compare need not wait for the last.
+  Vector<Acc> top[4];
+  for (Vector<Acc>& one : top) one = broadcast<Acc>(kLowest<Acc>);
   int64_t i = 0;
-  for (; i + 2 * lanes <= cells; i += 2 * lanes) {
-    even = maximum<Acc>(even, load_vector(logits + i));
-    odd = maximum<Acc>(odd, load_vector(logits + i + lanes));
+  for (; i + 4 * lanes <= cells; i += 4 * lanes) {
+    for (int k = 0; k < 4; ++k) top[k] = maximum<Acc>(top[k], load_vector(logits + i + k * lanes));
   }
   for (; i < cells; i += lanes) {
-    even = maximum<Acc>(even, load<Acc>(logits + i, cells - i, kLowest<Acc>));
+    top[0] = maximum<Acc>(top[0], load<Acc>(logits + i, cells - i, kLowest<Acc>));
   }
-  const Acc top = horizontal_maximum<Acc>(maximum<Acc>(even, odd));
-  return usable_maximum<Acc>(broadcast<Acc>(top))[0];
+  const Vector<Acc> pairs = maximum<Acc>(maximum<Acc>(top[0], top[1]), maximum<Acc>(top[2], top[3]));
+  return usable_maximum<Acc>(broadcast<Acc>(horizontal_maximum<Acc>(pairs)))[0];
 }
 
 template <class Acc, class L>

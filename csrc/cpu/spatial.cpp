@@ -31,7 +31,7 @@ void spatial_backward(const X* grad, const X* x, const L* logits, X* dx, L* dlog
   using Acc = Accumulator<X, L>;
   constexpr int64_t lanes = kLanes<Acc>;
   const Vector<Acc> scale = broadcast<Acc>(exp2_scale<Acc>(temperature));
-  const Vector<Acc> inverse_temperature = broadcast<Acc>(static_cast<Acc>(1 / temperature));
+  const Vector<Acc> inverse_temperature = broadcast<Acc>(inverse<Acc>(temperature));
   const Output<X> dx_out(dx, shape.cells, shape.elements() * sizeof(X) >= kLargeBytes);
   const Output<L> dlogits_out(dlogits, shape.cells, shape.elements() * sizeof(L) >= kLargeBytes);
   for (int64_t plane = begin; plane < end; ++plane) {

@@ -32,7 +32,6 @@ struct Lanes<float> {
   typedef int32_t Mask __attribute__((vector_size(kVectorBytes)));
   static constexpr int mantissa = 23;
   static constexpr int lowest_exponent = -126;
-  static constexpr int taylor_terms = 8;  // remainder (ln 2 / 2)^8 / 8! < 2^-27
 };
 template <>
 struct Lanes<double> {
@@ -40,7 +39,6 @@ struct Lanes<double> {
   typedef int64_t Mask __attribute__((vector_size(kVectorBytes)));
   static constexpr int mantissa = 52;
   static constexpr int lowest_exponent = -1022;
-  static constexpr int taylor_terms = 14;  // remainder (ln 2 / 2)^14 / 14! < 2^-57
 };
 
 template <class Acc>
@@ -225,16 +223,25 @@ inline bool any(MaskVector mask) {
   return seen != 0;
 }
 
+// 2^f on [-1/2, 1/2] as a polynomial whose constant term is exactly 1.
 template <class Acc>
-struct TaylorOfExp2 {
-  Acc term[Lanes<Acc>::taylor_terms];
-  constexpr TaylorOfExp2() : term{} {
-    long double coefficient = 1;
-    for (int k = 0; k < Lanes<Acc>::taylor_terms; ++k) {
-      term[k] = static_cast<Acc>(coefficient);
-      coefficient *= 0.693147180559945309417232121458176568L / (k + 1);
-    }
-  }
+struct Exp2Polynomial;
+template <>
+struct Exp2Polynomial<float> {
+  static constexpr int degree = 5;  // minimax, relative error 9.2e-8
+  static constexpr float term[] = {1,           0x1.62e42ap-1f, 0x1.ebf9bcp-3f,
+                                   0x1.c6b752p-5f, 0x1.3cea88p-7f, 0x1.5bba14p-10f};
+};
+template <>
+struct Exp2Polynomial<double> {
+  static constexpr int degree = 13;  // Taylor, relative error (ln 2 / 2)^14 / 14! < 2^-57
+  static constexpr double term[] = {1, 0x1.62e42fefa39efp-1,
+                                    0x1.ebfbdff82c58fp-3, 0x1.c6b08d704a0c0p-5,
+                                    0x1.3b2ab6fba4e77p-7, 0x1.5d87fe78a6731p-10,
+                                    0x1.430912f86c787p-13, 0x1.ffcbfc588b0c7p-17,
+                                    0x1.62c0223a5c824p-20, 0x1.b5253d395e7c4p-24,
+                                    0x1.e4cf5158b8ecap-28, 0x1.e8cac7351bb25p-32,
+                                    0x1.c3bd650fc2986p-36, 0x1.816193166d0f9p-40};
 };
 
 // 2^t for t <= 0, within 2 units in the last place; 0 where it would be subnormal or t is -inf;
@@ -242,17 +249,18 @@ struct TaylorOfExp2 {
 template <class Acc>
 inline Vector<Acc> exp2_of_nonpositive(Vector<Acc> t) {
   using Integer = Mask<Acc>;
-  constexpr TaylorOfExp2<Acc> taylor;
+  using Polynomial = Exp2Polynomial<Acc>;
   // Adding 1.5 * 2^mantissa rounds t to an integer, which then stands in the low bits.
   const Acc shift = static_cast<Acc>(int64_t{3} << (Lanes<Acc>::mantissa - 1));
   const Vector<Acc> shifted = t + shift;
   const Vector<Acc> fraction = t - (shifted - shift);
-  Vector<Acc> power = broadcast<Acc>(taylor.term[Lanes<Acc>::taylor_terms - 1]);
-  for (int k = Lanes<Acc>::taylor_terms - 2; k >= 0; --k) power = power * fraction + taylor.term[k];
+  Vector<Acc> power = broadcast<Acc>(Polynomial::term[Polynomial::degree]);
+  for (int k = Polynomial::degree - 1; k >= 0; --k) power = power * fraction + Polynomial::term[k];
   const Integer exponent = reinterpret_cast<Integer>(shifted) << Lanes<Acc>::mantissa;
-  const Vector<Acc> scaled = reinterpret_cast<Vector<Acc>>(reinterpret_cast<Integer>(power) + exponent);
-  const Vector<Acc> result = t >= static_cast<Acc>(Lanes<Acc>::lowest_exponent) ? scaled : Vector<Acc>{};
-  return t == t ? result : t;
+  const Vector<Acc> two_to_integer =
+      reinterpret_cast<Vector<Acc>>(exponent + reinterpret_cast<Integer>(broadcast<Acc>(1)));
+  // A product rather than a sum of bits, so that a NaN stays one.
+  return t < static_cast<Acc>(Lanes<Acc>::lowest_exponent) ? Vector<Acc>{} : power * two_to_integer;
 }
 
 // log2(e) / T, kept normal: at 0 a -inf logit would become NaN, at infinity every maximum would.
@@ -262,6 +270,13 @@ inline Acc exp2_scale(double temperature) {
   const double lowest = sizeof(Acc) == 4 ? 0x1p-126 : 0x1p-1022;
   const double highest = sizeof(Acc) == 4 ? 0x1p127 : 0x1p1023;
   return static_cast<Acc>(scale < lowest ? lowest : scale > highest ? highest : scale);
+}
+
+// 1 / T, kept finite: 0 times infinity would make NaN of a gradient of 0.
+template <class Acc>
+inline Acc inverse(double temperature) {
+  const double highest = sizeof(Acc) == 4 ? 0x1p127 : 0x1p1023;
+  return static_cast<Acc>(1 / temperature < highest ? 1 / temperature : highest);
 }
 
 }  // namespace

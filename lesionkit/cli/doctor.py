@@ -33,7 +33,8 @@ def doctor() -> None:
 
     print(f"lesionkit          {lesionkit.__version__}")
     print(f"Python             {platform.python_version()} on {platform.platform()}")
-    for name in ("torch", "torchvision", "numpy", "safetensors"):
+    print(f"torch              {torch.__version__}")
+    for name in ("torchvision", "numpy", "safetensors"):
         print(f"{name:18} {installed(name) or 'NOT INSTALLED'}")
     for name, use in OPTIONAL.items():
         print(f"{name:18} {installed(name) or 'not installed'} ({use})")

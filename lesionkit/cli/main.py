@@ -3,7 +3,6 @@
 The modules of this package import only what is light; each verb loads the rest when it runs.
 """
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -28,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if hasattr(error, "format_message"):  # what Typer raises on wrong options
             return _fail(error.format_message(), 2)
-        if os.environ.get("LESIONKIT_DEBUG") or not _is_abort(error):
+        if type(error).__name__ != "Abort":  # what Typer makes of Ctrl-C
             raise
         return _fail("interrupted", 130)
 
@@ -64,10 +63,6 @@ def _command():
     for verb in (demo.demo, synth.synth, train.train, detect.detect, doctor.doctor):
         app.command()(verb)
     return typer.main.get_command(app)
-
-
-def _is_abort(error: Exception) -> bool:
-    return type(error).__name__ == "Abort"
 
 
 def _fail(message: object, code: int) -> int:

@@ -41,14 +41,14 @@ def result_folder(
 
     The folder is ``out/unfinished``. If the block succeeds, what an earlier run has written is
     removed (the files that its config.json lists, no others), the new files move in, and
-    ``config.json`` says what made them. If the block raises, it is removed, or with
-    ``keep_unfinished`` left where it is, and ``out`` stays as it was.
+    ``config.json`` says what made them. If the block raises, the folder is removed and ``out``
+    stays as it was.
 
     Args:
         out: the result folder, new, empty, or with ``overwrite`` written by lesionkit.
         overwrite: whether earlier results may be replaced.
         config: what made the results, for config.json.
-        keep_unfinished: whether a failed run's files are of use.
+        keep_unfinished: leave the folder where it is after a failure that is no InputError.
     """
     check_output(out, overwrite)
     is_new = not out.exists()
@@ -65,8 +65,8 @@ def result_folder(
         )
         _write_config(folder, config, files)
         _replace(out, folder, files)
-    except BaseException:
-        if not keep_unfinished:
+    except BaseException as error:
+        if not keep_unfinished or isinstance(error, InputError):
             shutil.rmtree(folder, ignore_errors=True)
             if is_new:
                 out.rmdir()

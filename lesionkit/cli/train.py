@@ -97,7 +97,10 @@ def train(
         result_folder(out, overwrite, record, keep_unfinished=True) as folder,
         progress("training") as update,
     ):
-        result = run(preset, training, folder, config, validation, chosen, update)
+        try:
+            result = run(preset, training, folder, config, validation, chosen, update)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"{error}; what was written so far is in {folder}") from None
     quality = (
         f"; {100 * result.sensitivity:.1f} % of the validation lesions at 4 false positives a slice"
         if result.sensitivity is not None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lesionkit.data.deeplesion import DeepLesion, KeySlice
     from lesionkit.data.volume import CTVolume
 
+_LEAST_BODY = 30.0  # mm; a smaller crop is a piece of the table or a tube on a slice of air
 _LEAST_INTERVAL = 1e-3  # mm; anything smaller is a unit error
 
 ReadSlice = Callable[[int], np.ndarray | None]
@@ -60,8 +61,9 @@ class Preprocessing:
         object.__setattr__(self, "window", tuple(self.window))  # JSON gives a list
         images, size, window = self.num_images, self.max_size, self.window
         rising = len(window) == 2 and all(map(_is_finite, window)) and window[0] < window[1]
+        odd = _is_int(images) and 0 < images < 100 and images % 2
         for name, valid, allowed in (
-            ("num_images", _is_int(images) and images > 0 and images % 2, "an odd integer >= 1"),
+            ("num_images", odd, "an odd integer from 1 to 99"),
             ("slice_interval", _is_finite(self.slice_interval, 0), "a finite number of mm >= 0"),
             ("pixel_spacing", _is_positive(self.pixel_spacing), "a finite number of mm > 0"),
             ("max_size", _is_int(size) and size > 0, "an integer >= 1"),
@@ -162,6 +164,8 @@ def prepare_sample(
     top, bottom, left, right = (
         body_range(key_hu) if preprocessing.crop else (0, height - 1, 0, width - 1)
     )
+    if min(bottom - top, right - left) * spacing < _LEAST_BODY:
+        top, bottom, left, right = 0, height - 1, 0, width - 1
     crop = np.s_[top : bottom + 1, left : right + 1]
 
     blends = slice_blends(

@@ -116,7 +116,8 @@ class DetectorConfig:
             if not isinstance(value, bool):
                 raise ValueError(f"{name} must be True or False, got {value!r}")
         for name in _COUNTS:
-            _check(name, getattr(self, name), int, 1, math.inf)
+            _check(name, getattr(self, name), int, 1, 1 << 16)
+        _check("num_fc", self.num_fc, int, 1, 8)
         for name in ("rpn_pre_nms", "rpn_post_nms"):
             for value in _pair(name, getattr(self, name)):
                 _check(name, value, int, 1, math.inf)

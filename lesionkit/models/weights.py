@@ -55,8 +55,11 @@ def load_detector(path: str | os.PathLike, device: str | torch.device = "cpu") -
         with safe_open(path, framework="pt") as file:
             config = _read_config(path, file.metadata() or {})
             # Shapes are compared before memory is taken for what the header claims.
-            with torch.device("meta"):
-                expected = LesionDetector(config).state_dict()
+            try:
+                with torch.device("meta"):
+                    expected = LesionDetector(config).state_dict()
+            except RuntimeError as error:
+                raise InputError(f"{path}: absurd config in its header ({error})") from None
             _check_shapes(path, expected, file)
             weights = {name: file.get_tensor(name) for name in expected}
     except SafetensorError as error:
@@ -91,7 +94,7 @@ def _read_config(path: Path, metadata: dict[str, str]) -> DetectorConfig:
         )
     try:
         return DetectorConfig.from_dict(json.loads(metadata.get("config", "")))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(
             f"{path}: unusable config in its header ({error}); it was written by lesionkit "
             f"{metadata.get('version', 'of unknown version')}, this is {__version__}"
@@ -99,8 +102,9 @@ def _read_config(path: Path, metadata: dict[str, str]) -> DetectorConfig:
 
 
 def _check_shapes(path: Path, expected: dict[str, torch.Tensor], file: safe_open) -> None:
-    found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    wanted = {name: tuple(value.shape) for name, value in expected.items()}
+    slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+    found = {name: (part.get_dtype(), *part.get_shape()) for name, part in slices.items()}
+    wanted = {name: ("F32", *value.shape) for name, value in expected.items()}
     wrong = [
         f"{name} is {found.get(name, 'missing')}, expected {wanted.get(name, 'nothing')}"
         for name in sorted(found.keys() | wanted.keys())

@@ -5,12 +5,11 @@ Input is [B, M, D, H, W], or [B * M, D, H, W] when ``num_images`` is set, which 
 folds the images into the batch; the output has the input's shape and type.
 """
 
-import math
-
 import torch
 from torch import Tensor, nn
 
 from lesionkit.ops import contextual_attention, dual_attention, spatial_attention
+from lesionkit.ops.checks import check_positive
 
 
 class _Attention(nn.Module):
@@ -31,8 +30,7 @@ class _Attention(nn.Module):
             _check_count("num_images", num_images)
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, got {kernel_size}")
-        if not (math.isfinite(temperature) and temperature > 0):
-            raise ValueError(f"temperature must be finite and > 0, got {temperature!r}")
+        check_positive("temperature", temperature)
         if init not in ("normal", "zero"):
             raise ValueError(f"init must be 'normal' or 'zero', got {init!r}")
         self.in_channels = in_channels

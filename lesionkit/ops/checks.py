@@ -1,6 +1,6 @@
 """Argument checks that all ops share. Each message names the argument, its value and the remedy."""
 
-import math
+import sys
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ def check_positive(name: str, value: object) -> None:
     """TypeError or ValueError unless `value` is a finite number above 0."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a float, got {value!r}")
-    if not 0 < value < math.inf:
+    if not 0 < value <= sys.float_info.max:
         raise ValueError(f"{name} must be finite and above 0, got {value}")
 
 

@@ -25,7 +25,8 @@ def contextual_attention(x: Tensor, logits: Tensor, temperature: float = 2.0) ->
         x: features [B, M, D, H, W], float64, float32, float16 or bfloat16, of any layout.
         logits: [B, M, D, H, W], of any of these types. Arithmetic is in float32, in float64 if x
             or logits is float64.
-        temperature: softens the weights, above 0.
+        temperature: softens the weights, above 0. torch.compile compiles anew for each value; for
+            a schedule of temperatures divide the logits instead.
 
     Returns:
         [B, M, D, H, W] in x's type, contiguous.

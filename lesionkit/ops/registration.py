@@ -84,6 +84,8 @@ def register_attention(name: str, *, num_logits: int) -> Callable | None:
     num_tensors = 1 + num_logits
 
     def fake(x, *rest):
+        for logits in rest[:num_logits]:
+            torch._check(logits.device == x.device, lambda: "logits must be on x's device")
         return x.new_empty(x.shape)  # contiguous, whatever the layout of x
 
     def backward_fake(grad, *arguments):

@@ -103,7 +103,7 @@ TRAINING_PRESETS: dict[str, TrainingConfig] = {
     "3dce": TrainingConfig(weight_decay=5e-4),
     "improved_rfcn": TrainingConfig(weight_decay=5e-4),
     "tiny": TrainingConfig(
-        epochs=16,
+        epochs=12,
         batch_size=4,
         optimizer="adamw",
         learning_rate=2e-3,

@@ -1,9 +1,10 @@
 """Prepared samples to train on, from DeepLesion or from marked slices of one scan."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -37,7 +38,10 @@ class Sample:
 
 
 class Samples(Dataset[Sample]):
-    """``count`` samples made by ``prepare(index)``; :meth:`preload` keeps as many as fit."""
+    """``count`` samples made by ``prepare(index)``; :meth:`preload` keeps as many as fit.
+
+    For worker processes ``prepare`` must be picklable.
+    """
 
     def __init__(self, count: int, prepare: Callable[[int], Sample]) -> None:
         self._prepare = prepare
@@ -69,24 +73,30 @@ class Samples(Dataset[Sample]):
 def deeplesion_samples(dataset: DeepLesion, preprocessing: Preprocessing) -> Samples:
     """The key-slice images of a DeepLesion data set."""
 
-    def prepare(index: int) -> Sample:
-        record = dataset[index]
-        return _sample(*prepare_key_slice(dataset, record, preprocessing), record.boxes)
-
-    return Samples(len(dataset), prepare)
+    return Samples(len(dataset), partial(_of_dataset, dataset, preprocessing))
 
 
 def scan_samples(
     volume: CTVolume, boxes: Mapping[int, np.ndarray], preprocessing: Preprocessing
 ) -> Samples:
     """Slices of one scan, with the boxes [g, 4] of each: slice index to pixels."""
-    slices = sorted(boxes)
+    marked = [(key, boxes[key]) for key in sorted(boxes)]
+    return Samples(len(marked), partial(_of_scan, volume, marked, preprocessing))
 
-    def prepare(index: int) -> Sample:
-        key = slices[index]
-        return _sample(*prepare_volume_sample(volume, key, preprocessing), boxes[key])
 
-    return Samples(len(slices), prepare)
+def _of_dataset(dataset: DeepLesion, preprocessing: Preprocessing, index: int) -> Sample:
+    record = dataset[index]
+    return _sample(*prepare_key_slice(dataset, record, preprocessing), record.boxes)
+
+
+def _of_scan(
+    volume: CTVolume,
+    marked: Sequence[tuple[int, np.ndarray]],
+    preprocessing: Preprocessing,
+    index: int,
+) -> Sample:
+    key, boxes = marked[index]
+    return _sample(*prepare_volume_sample(volume, key, preprocessing), boxes)
 
 
 def _sample(images: Tensor, transform: PixelTransform, truth: np.ndarray) -> Sample:

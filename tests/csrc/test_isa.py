@@ -48,5 +48,5 @@ def test_same_results(isa):
         check=False,
     )
     assert process.returncode == 0, process.stderr
-    if process.stdout.strip() != isa:
+    if isa != "baseline" and process.stdout.strip() != isa:
         pytest.skip(f"this processor has no {isa}: {process.stdout.strip()} ran instead")

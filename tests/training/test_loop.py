@@ -25,9 +25,9 @@ def samples():
 def test_same_seed_same_weights(tmp_path, samples):
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
         train("tiny", samples, tmp_path / name, replace(CONFIG, seed=seed), samples, "cpu")
-    a, b, c = ((tmp_path / name / "weights.safetensors") for name in "abc")
-    assert a.read_bytes() == b.read_bytes()
-    assert a.read_bytes() != c.read_bytes()
+    a, b, c = (load_file(tmp_path / name / "weights.safetensors") for name in "abc")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not all(torch.equal(a[name], c[name]) for name in a)
     assert (tmp_path / "a/metrics.jsonl").read_text() == (tmp_path / "b/metrics.jsonl").read_text()
 
 
@@ -127,6 +127,16 @@ def test_gradients_are_clipped_element_by_element(tmp_path, samples, monkeypatch
     config = replace(TRAINING_PRESETS["3dce"], epochs=1, gradient_clip=1e-4)
     train(LesionDetector("tiny"), samples, tmp_path, config, device="cpu")
     assert largest == [pytest.approx(1e-4)]
+
+
+def test_worker_processes_change_nothing(tmp_path, samples):
+    unkept = scan_samples(ball_scan(), dict.fromkeys((3, 4, 5), BALL_BOX), DETECTOR.preprocessing)
+    kept, read = (
+        train("tiny", part, tmp_path / name, replace(CONFIG, workers=workers), None, "cpu")
+        for name, part, workers in (("kept", samples, 0), ("read", unkept, 1))
+    )
+    kept, read = load_file(kept.weights), load_file(read.weights)
+    assert all(torch.equal(kept[name], read[name]) for name in kept)
 
 
 def test_no_samples(tmp_path):

@@ -1,0 +1,137 @@
+import csv
+import json
+
+import pytest
+import torch
+
+from lesionkit.cli.detect import parse_slices
+from lesionkit.data import read_ct
+from lesionkit.errors import InputError
+
+from .lk import assert_refused, lesionkit, tree
+
+
+@pytest.fixture(scope="module")
+def result(series, trained, tmp_path_factory):
+    out = tmp_path_factory.mktemp("detect") / "out"
+    code, stdout, err = lesionkit(
+        *("detect", series, "--weights", trained / "weights.safetensors", "--out", out),
+        *("--slices", "2:8:2", "--score-threshold", 0.01, "--max-findings", 7),
+    )
+    assert code == 0, err
+    assert "7 findings on 3 slices; the best on slice" in stdout
+    return out
+
+
+def test_files(result):
+    assert {*tree(result)} == {
+        "config.json", "detections.csv", "detections.json", "overlay.png"
+    }  # fmt: skip
+    config = json.loads((result / "config.json").read_text())
+    assert config["arguments"]["slices"] == "2:8:2"
+    assert config["detector"]["backbone"] == "small"
+
+
+def test_json(result, series, trained):
+    report = json.loads((result / "detections.json").read_text())
+    assert report["slices_searched"] == [2, 8, 2]
+    assert (report["score_threshold"], report["max_findings"]) == (0.01, 7)
+    assert report["model"]["weights"] == "weights.safetensors"
+    assert len(report["model"]["sha256"]) == 64
+    volume = read_ct(series)
+    findings = report["findings"]
+    assert [finding["id"] for finding in findings] == list(range(1, 8))
+    scores = [finding["score"] for finding in findings]
+    assert scores == sorted(scores, reverse=True)
+    for finding in findings:
+        assert finding["slice"] in (2, 4, 6)
+        assert finding["file"] == volume.slice_files[finding["slice"]]
+        x1, y1, x2, y2 = finding["box_px"]
+        assert -1 <= x1 < x2 <= 64
+        assert -1 <= y1 < y2 <= 64
+        corner = volume.to_lps([[x1, y1, finding["slice"]]])[0]
+        assert finding["corners_lps_mm"][0] == pytest.approx(corner, abs=0.01)
+    with open(result / "detections.csv", newline="") as stream:
+        assert [float(row["score"]) for row in csv.DictReader(stream)] == scores
+
+
+def test_overlay_is_a_picture(result):
+    from PIL import Image
+
+    with Image.open(result / "overlay.png") as picture:
+        assert picture.width > 512
+        assert picture.height > 512
+
+
+def test_no_finding_is_a_result_too(series, trained, tmp_path):
+    code, stdout, err = lesionkit(
+        *("detect", series, "--weights", trained / "weights.safetensors"),
+        *("--out", tmp_path / "out", "--slices", "3:4", "--score-threshold", 1),
+    )
+    assert code == 0, err
+    assert stdout.startswith("0 findings on 1 slices")
+    assert (tmp_path / "out" / "overlay.png").exists()
+
+
+@pytest.mark.parametrize(
+    "options,words",
+    [
+        (["--slices", "5"], ["--slices 5", "A:B"]),
+        (["--slices", "900:"], ["--slices 900:"]),
+        (["--score-threshold", "1.5"], ["--score-threshold"]),
+        (["--score-threshold", "nan"], ["--score-threshold"]),
+        (["--max-findings", "0"], ["--max-findings"]),
+        (["--device", "gpu"], ["--device gpu"]),
+        (["--weights", "none.safetensors"], ["none.safetensors"]),
+        (["--series", "800-900"], ["800-900"]),
+    ],
+)
+def test_bad_input_writes_nothing(series, trained, tmp_path, options, words):
+    out = tmp_path / "out"
+    weights = ["--weights", trained / "weights.safetensors"]
+    assert_refused(lesionkit("detect", series, *weights, "--out", out, *options), *words)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["no/such/folder", "notes.txt"])
+def test_what_is_no_scan(trained, tmp_path, name):
+    (tmp_path / "notes.txt").write_text("no scan")
+    weights = trained / "weights.safetensors"
+    result = lesionkit("detect", tmp_path / name, "--weights", weights, "--out", tmp_path / "out")
+    assert_refused(result, name)
+    assert not (tmp_path / "out").exists()
+
+
+def test_pickled_weights_are_refused_unopened(series, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return open, (str(tmp_path / "sprung"), "w")
+
+    torch.save(Trap(), tmp_path / "weights.pt")
+    out = tmp_path / "out"
+    refused = lesionkit("detect", series, "--weights", tmp_path / "weights.pt", "--out", out)
+    assert_refused(refused, "pickle", "safetensors")
+    assert not (tmp_path / "sprung").exists()
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "text,expected",
+    [
+        (None, range(10)),
+        ("2:5", range(2, 5)),
+        (":", range(10)),
+        (":3", range(3)),
+        ("8:99", range(8, 10)),
+        ("-2:", range(8, 10)),
+        ("::4", range(0, 10, 4)),
+    ],
+)
+def test_slices(text, expected):
+    assert parse_slices(text, 10) == expected
+
+
+@pytest.mark.parametrize("text", ["", "3", "5:5", "a:b", "1:2:0", "5:1:-1", "1:2:3:4", "10:"])
+def test_slices_that_choose_none(text):
+    with pytest.raises(InputError, match=r"slices 0\.\.9"):
+        parse_slices(text, 10)

@@ -1,0 +1,104 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import lesionkit as package
+from lesionkit.models import PRESETS, load_detector
+from lesionkit.training import TRAINING_PRESETS, TrainingConfig
+
+from .lk import assert_refused, lesionkit, tree
+
+
+def test_result_folder(trained, data):
+    assert {*tree(trained)} == {"config.json", "metrics.jsonl", "weights.safetensors"}
+    config = json.loads((trained / "config.json").read_text())
+    assert config["lesionkit"] == package.__version__
+    assert config["command"] == "train"
+    assert config["arguments"] == {"data": str(data), "preset": "tiny", "device": "auto"}
+    assert config["training"]["epochs"] == 2
+    assert config["training"]["learning_rate"] == TRAINING_PRESETS["tiny"].learning_rate
+    assert len((trained / "metrics.jsonl").read_text().splitlines()) == 2
+    assert load_detector(trained / "weights.safetensors").config == PRESETS["tiny"]
+
+
+def test_same_seed_same_weights(trained, data, tmp_path):
+    arguments = ("train", "--data", data, "--preset", "tiny", "--epochs", 2, "--device", "cpu")
+    assert lesionkit(*arguments, "--out", tmp_path / "a", "--seed", 3)[0] == 0
+    weights = load_file(trained / "weights.safetensors")
+    again = load_file(tmp_path / "a" / "weights.safetensors")
+    assert all(torch.equal(again[name], value) for name, value in weights.items())
+
+
+def test_from_one_scan(series, tmp_path):
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("slice,x1,y1,x2,y2\n3,20,20,30,30\n4,20,20,31,30\n")
+    out = tmp_path / "out"
+    code, stdout, err = lesionkit(
+        *("train", "--scan", series, "--boxes", boxes, "--out", out),
+        *("--preset", "tiny", "--epochs", 1, "--batch-size", 2),
+    )
+    assert code == 0, err
+    assert str(out / "weights.safetensors") in stdout
+    assert json.loads((out / "config.json").read_text())["arguments"]["boxes"] == str(boxes)
+
+
+@pytest.mark.parametrize(
+    "options,words",
+    [
+        (["--preset", "huge"], ["--preset huge", "tiny"]),
+        (["--epochs", "0"], ["epochs"]),
+        (["--learning-rate", "-1"], ["learning_rate"]),
+        (["--device", "tpu"], ["--device tpu"]),
+        (["--device", "cuda:"], ["--device"]),
+        (["--device", "cuda:99"], ["--device cuda:99", "--device cpu"]),
+        (["--boxes", "b.csv"], ["either --data, or --scan with --boxes"]),
+        (["--data", "nowhere"], ["nowhere"]),
+        (["--backbone", "x"], ["--backbone"]),
+    ],
+)
+def test_bad_input_writes_nothing(data, tmp_path, options, words):
+    out = tmp_path / "out"
+    arguments = ["train", "--data", data, "--out", out, "--preset", "tiny", *options]
+    assert_refused(lesionkit(*arguments), *words)
+    assert not out.exists()
+
+
+def test_neither_data_nor_scan(tmp_path):
+    assert_refused(lesionkit("train", "--out", tmp_path / "out"), "--data", "--scan")
+
+
+def test_missing_pretrained_weights_write_nothing(data, tmp_path, monkeypatch):
+    from lesionkit.errors import InputError
+    from lesionkit.models.backbone import VGG16Backbone
+
+    def fail(*_):
+        raise InputError("could not fetch the ImageNet weights")
+
+    monkeypatch.setattr(VGG16Backbone, "load_imagenet", fail)
+    out = tmp_path / "out"
+    code, _, err = lesionkit("train", "--data", data, "--out", out)
+    assert code == 2
+    assert "lesionkit: error: could not fetch" in err
+    assert not out.exists()
+
+
+def test_divergence_keeps_what_there_is(data, tmp_path, monkeypatch):
+    monkeypatch.setitem(
+        TRAINING_PRESETS, "tiny", TrainingConfig(learning_rate=10.0, gradient_clip=1e9)
+    )
+    out = tmp_path / "out"
+    code, _, err = lesionkit(
+        "train", "--data", data, "--out", out, "--preset", "tiny", "--epochs", 50
+    )
+    assert code == 1
+    assert "lesionkit: error: training diverged at step" in err
+    assert str(out / "unfinished") in err
+    assert {*tree(out)} >= {"unfinished/config.json", "unfinished/metrics.jsonl"}
+    # It is no result, and may be replaced only when asked to.
+    again = ("train", "--data", data, "--out", out, "--preset", "tiny", "--epochs", 1)
+    assert_refused(lesionkit(*again), "--overwrite")
+    monkeypatch.undo()
+    assert lesionkit(*again, "--overwrite")[0] == 0
+    assert {*tree(out)} == {"config.json", "metrics.jsonl", "weights.safetensors"}
