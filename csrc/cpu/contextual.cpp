@@ -26,7 +26,6 @@ template <class X, class L>
 void contextual_forward(const X* x, const L* logits, X* y, ContextualShape shape,
                         double temperature, int64_t begin, int64_t end) {
   using Acc = Accumulator<X, L>;
-  constexpr int64_t lanes = kLanes<Acc>;
   const Vector<Acc> scale = broadcast<Acc>(exp2_scale<Acc>(temperature));
   const Output<X> y_out(y, shape.columns, shape.elements() * sizeof(X) >= kLargeBytes);
   Acc top[kContextualTile];
@@ -36,12 +35,11 @@ void contextual_forward(const X* x, const L* logits, X* y, ContextualShape shape
                               nullptr);
     for (int64_t m = 0; m < shape.images; ++m) {
       const int64_t row = tile.offset + m * shape.columns;
-      for (int64_t i = 0; i < tile.size; i += lanes) {
-        const int64_t left = tile.size - i;
+      for_each_vector<Acc>(tile.size, [&](int64_t i, int64_t left) LESIONKIT_INLINE {
         const Vector<Acc> c = load<Acc>(logits + row + i, left);
         const Vector<Acc> weight = exp2_of_nonpositive<Acc>((c - load_vector(top + i)) * scale);
         y_out.store(row + i, load<Acc>(x + row + i, left) * weight, left);
-      }
+      });
     }
   }
 }
@@ -51,7 +49,6 @@ void contextual_backward(const X* grad, const X* x, const L* logits, X* dx, L* d
                          ContextualShape shape, double temperature, void* scratch, int64_t begin,
                          int64_t end) {
   using Acc = Accumulator<X, L>;
-  constexpr int64_t lanes = kLanes<Acc>;
   const Vector<Acc> scale = broadcast<Acc>(exp2_scale<Acc>(temperature));
   const Vector<Acc> inverse_temperature = broadcast<Acc>(inverse<Acc>(temperature));
   const Output<X> dx_out(dx, shape.columns, shape.elements() * sizeof(X) >= kLargeBytes);
@@ -64,8 +61,7 @@ void contextual_backward(const X* grad, const X* x, const L* logits, X* dx, L* d
                              ties);
     for (int64_t m = 0; m < shape.images; ++m) {
       const int64_t row = tile.offset + m * shape.columns;
-      for (int64_t i = 0; i < tile.size; i += lanes) {
-        const int64_t left = tile.size - i;
+      for_each_vector<Acc>(tile.size, [&](int64_t i, int64_t left) LESIONKIT_INLINE {
         const Vector<Acc> c = load<Acc>(logits + row + i, left);
         const Vector<Acc> weight = exp2_of_nonpositive<Acc>((c - load_vector(top + i)) * scale);
         const Vector<Acc> dx_value = load<Acc>(grad + row + i, left) * weight;
@@ -73,17 +69,16 @@ void contextual_backward(const X* grad, const X* x, const L* logits, X* dx, L* d
         dx_out.store(row + i, dx_value, left);
         store_vector(h + m * kContextualTile + i, h_value);
         store_vector(sum + i, m == 0 ? h_value : load_vector(sum + i) + h_value);
-      }
+      });
     }
     for (int64_t m = 0; m < shape.images; ++m) {
       const int64_t row = tile.offset + m * shape.columns;
-      for (int64_t i = 0; i < tile.size; i += lanes) {
-        const int64_t left = tile.size - i;
+      for_each_vector<Acc>(tile.size, [&](int64_t i, int64_t left) LESIONKIT_INLINE {
         const Vector<Acc> c = load<Acc>(logits + row + i, left);
         const Vector<Acc> share = c == load_vector(top + i) ? 1 / load_vector(ties + i) : Vector<Acc>{};
         const Vector<Acc> h_value = load_vector(h + m * kContextualTile + i);
         dlogits_out.store(row + i, h_value - share * load_vector(sum + i), left);
-      }
+      });
     }
   }
 }

@@ -21,7 +21,6 @@ void dual_forward(const X* x, const L* contextual, const L* spatial, X* y, DualS
                   double contextual_temperature, double spatial_temperature, void* scratch,
                   int64_t begin, int64_t end) {
   using Acc = Accumulator<X, L>;
-  constexpr int64_t lanes = kLanes<Acc>;
   const Vector<Acc> contextual_scale = broadcast<Acc>(exp2_scale<Acc>(contextual_temperature));
   const Vector<Acc> spatial_scale = broadcast<Acc>(exp2_scale<Acc>(spatial_temperature));
   const int64_t image_stride = shape.channels * shape.cells;
@@ -40,14 +39,13 @@ void dual_forward(const X* x, const L* contextual, const L* spatial, X* y, DualS
       for (int64_t m = 0; m < shape.images; ++m) {
         const int64_t row = start + m * image_stride + first;
         const Vector<Acc> top = broadcast<Acc>(plane_top[m]);
-        for (int64_t i = 0; i < size; i += lanes) {
-          const int64_t left = size - i;
+        for_each_vector<Acc>(size, [&](int64_t i, int64_t left) LESIONKIT_INLINE {
           const Vector<Acc> c = load<Acc>(contextual + row + i, left) - load_vector(column_top + i);
           const Vector<Acc> s = load<Acc>(spatial + row + i, left) - top;
           const Vector<Acc> weight =
               exp2_of_nonpositive<Acc>(c * contextual_scale + s * spatial_scale);
           y_out.store(row + i, load<Acc>(x + row + i, left) * weight, left);
-        }
+        });
       }
     }
   }
@@ -89,8 +87,7 @@ void dual_backward(const X* grad, const X* x, const L* contextual, const L* spat
         const int64_t row = start + m * image_stride + first;
         const Vector<Acc> plane = broadcast<Acc>(plane_top[m]);
         Vector<Acc> total{};
-        for (int64_t i = 0; i < size; i += lanes) {
-          const int64_t left = size - i;
+        for_each_vector<Acc>(size, [&](int64_t i, int64_t left) LESIONKIT_INLINE {
           const Vector<Acc> c = load<Acc>(contextual + row + i, left) - load_vector(top + i);
           const Vector<Acc> s = load<Acc>(spatial + row + i, left) - plane;
           const Vector<Acc> weight =
@@ -101,20 +98,19 @@ void dual_backward(const X* grad, const X* x, const L* contextual, const L* spat
           store_vector(products + m * row_length + first + i, product);
           store_vector(sum + i, m == 0 ? product : load_vector(sum + i) + product);
           total += left < lanes ? clear_past_end<Acc>(product, left) : product;
-        }
+        });
         plane_sum[m] += horizontal_sum<Acc>(total);
       }
       for (int64_t m = 0; m < shape.images; ++m) {
         const int64_t row = start + m * image_stride + first;
-        for (int64_t i = 0; i < size; i += lanes) {
-          const int64_t left = size - i;
+        for_each_vector<Acc>(size, [&](int64_t i, int64_t left) LESIONKIT_INLINE {
           const Vector<Acc> c = load<Acc>(contextual + row + i, left);
           const Vector<Acc> share =
               c == load_vector(top + i) ? 1 / load_vector(ties + i) : Vector<Acc>{};
           const Vector<Acc> product = load_vector(products + m * row_length + first + i);
           const Vector<Acc> balanced = product - share * load_vector(sum + i);
           dcontextual_out.store(row + i, balanced * contextual_inverse, left);
-        }
+        });
       }
     }
     for (int64_t m = 0; m < shape.images; ++m) {
@@ -122,13 +118,12 @@ void dual_backward(const X* grad, const X* x, const L* contextual, const L* spat
       const Vector<Acc> top = broadcast<Acc>(plane_top[m]);
       const Vector<Acc> sum = broadcast<Acc>(plane_sum[m]);
       const Vector<Acc> tied_share = broadcast<Acc>(1 / plane_ties[m]);
-      for (int64_t i = 0; i < shape.cells; i += lanes) {
-        const int64_t left = shape.cells - i;
+      for_each_vector<Acc>(shape.cells, [&](int64_t i, int64_t left) LESIONKIT_INLINE {
         const Vector<Acc> s = load<Acc>(spatial + row + i, left);
         const Vector<Acc> share = s == top ? tied_share : Vector<Acc>{};
         const Vector<Acc> product = load_vector(products + m * row_length + i);
         dspatial_out.store(row + i, (product - share * sum) * spatial_inverse, left);
-      }
+      });
     }
   }
 }

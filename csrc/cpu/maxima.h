@@ -14,12 +14,11 @@ inline int64_t tile_size(int64_t left) { return left < kContextualTile ? left : 
 template <bool with_ties, class Acc, class L>
 void column_maxima(const L* logits, int64_t image_stride, int64_t images, int64_t size, Acc* top,
                    Acc* ties) {
-  constexpr int64_t lanes = kLanes<Acc>;
   const Vector<Acc> one = broadcast<Acc>(1);
   for (int64_t m = 0; m < images; ++m) {
     const L* row = logits + m * image_stride;
-    for (int64_t i = 0; i < size; i += lanes) {
-      const Vector<Acc> c = load<Acc>(row + i, size - i);
+    for_each_vector<Acc>(size, [&](int64_t i, int64_t left) LESIONKIT_INLINE {
+      const Vector<Acc> c = load<Acc>(row + i, left);
       const Vector<Acc> before = m == 0 ? c : load_vector(top + i);
       const Vector<Acc> after = maximum<Acc>(before, c);
       if constexpr (with_ties) {
@@ -28,11 +27,11 @@ void column_maxima(const L* logits, int64_t image_stride, int64_t images, int64_
         store_vector(ties + i, c == after ? kept + one : kept);
       }
       store_vector(top + i, after);
-    }
+    });
   }
-  for (int64_t i = 0; i < size; i += lanes) {
+  for_each_vector<Acc>(size, [&](int64_t i, int64_t left) LESIONKIT_INLINE {
     store_vector(top + i, usable_maximum<Acc>(load_vector(top + i)));
-  }
+  });
 }
 
 // Lanes past a plane's end hold -inf: they never win and never equal a usable maximum.
@@ -58,13 +57,12 @@ Acc plane_maximum(const L* logits, int64_t cells) {
 
 template <class Acc, class L>
 Acc count_ties(const L* logits, int64_t cells, Vector<Acc> top) {
-  constexpr int64_t lanes = kLanes<Acc>;
   const Vector<Acc> one = broadcast<Acc>(1);
   Vector<Acc> ties{};
-  for (int64_t i = 0; i < cells; i += lanes) {
-    const Vector<Acc> c = load<Acc>(logits + i, cells - i, kLowest<Acc>);
+  for_each_vector<Acc>(cells, [&](int64_t i, int64_t left) LESIONKIT_INLINE {
+    const Vector<Acc> c = load<Acc>(logits + i, left, kLowest<Acc>);
     ties += c == top ? one : Vector<Acc>{};
-  }
+  });
   return horizontal_sum<Acc>(ties);
 }
 

@@ -10,18 +10,16 @@ template <class X, class L>
 void spatial_forward(const X* x, const L* logits, X* y, SpatialShape shape, double temperature,
                      int64_t begin, int64_t end) {
   using Acc = Accumulator<X, L>;
-  constexpr int64_t lanes = kLanes<Acc>;
   const Vector<Acc> scale = broadcast<Acc>(exp2_scale<Acc>(temperature));
   const Output<X> y_out(y, shape.cells, shape.elements() * sizeof(X) >= kLargeBytes);
   for (int64_t plane = begin; plane < end; ++plane) {
     const int64_t start = plane * shape.cells;
     const Vector<Acc> top = broadcast<Acc>(plane_maximum<Acc>(logits + start, shape.cells));
-    for (int64_t i = 0; i < shape.cells; i += lanes) {
-      const int64_t left = shape.cells - i;
+    for_each_vector<Acc>(shape.cells, [&](int64_t i, int64_t left) LESIONKIT_INLINE {
       const Vector<Acc> c = load<Acc>(logits + start + i, left);
       const Vector<Acc> weight = exp2_of_nonpositive<Acc>((c - top) * scale);
       y_out.store(start + i, load<Acc>(x + start + i, left) * weight, left);
-    }
+    });
   }
 }
 
@@ -29,7 +27,6 @@ template <class X, class L>
 void spatial_backward(const X* grad, const X* x, const L* logits, X* dx, L* dlogits,
                       SpatialShape shape, double temperature, int64_t begin, int64_t end) {
   using Acc = Accumulator<X, L>;
-  constexpr int64_t lanes = kLanes<Acc>;
   const Vector<Acc> scale = broadcast<Acc>(exp2_scale<Acc>(temperature));
   const Vector<Acc> inverse_temperature = broadcast<Acc>(inverse<Acc>(temperature));
   const Output<X> dx_out(dx, shape.cells, shape.elements() * sizeof(X) >= kLargeBytes);
@@ -39,8 +36,7 @@ void spatial_backward(const X* grad, const X* x, const L* logits, X* dx, L* dlog
     const Vector<Acc> top = broadcast<Acc>(plane_maximum<Acc>(logits + start, shape.cells));
     const Acc ties = count_ties<Acc>(logits + start, shape.cells, top);
     Vector<Acc> sums{};
-    for (int64_t i = 0; i < shape.cells; i += lanes) {
-      const int64_t left = shape.cells - i;
+    for_each_vector<Acc>(shape.cells, [&](int64_t i, int64_t left) LESIONKIT_INLINE {
       const Vector<Acc> c = load<Acc>(logits + start + i, left, kLowest<Acc>);
       const Vector<Acc> weight = exp2_of_nonpositive<Acc>((c - top) * scale);
       const Vector<Acc> dx_value = load<Acc>(grad + start + i, left) * weight;
@@ -48,23 +44,22 @@ void spatial_backward(const X* grad, const X* x, const L* logits, X* dx, L* dlog
       dx_out.store(start + i, dx_value, left);
       dlogits_out.store(start + i, h, left);
       sums += h;
-    }
+    });
     // Only the tied maxima lack their share: the few vectors that hold one are computed again,
     // since what was stored may be rounded to 16 bits and is on its way to memory.
     const Acc sum = horizontal_sum<Acc>(sums);
     const Vector<Acc> tied_share = broadcast<Acc>(sum / ties);
     const Vector<Acc> elsewhere = broadcast<Acc>(0 * sum);  // NaN when the sum is not finite
     const bool finite = sum - sum == 0;
-    for (int64_t i = 0; i < shape.cells; i += lanes) {
-      const int64_t left = shape.cells - i;
+    for_each_vector<Acc>(shape.cells, [&](int64_t i, int64_t left) LESIONKIT_INLINE {
       const Vector<Acc> c = load<Acc>(logits + start + i, left, kLowest<Acc>);
       const Mask<Acc> tied = c == top;
-      if (finite && !any(tied)) continue;
+      if (finite && !any(tied)) return;
       const Vector<Acc> weight = exp2_of_nonpositive<Acc>((c - top) * scale);
       const Vector<Acc> h = load<Acc>(grad + start + i, left) * weight *
                             load<Acc>(x + start + i, left) * inverse_temperature;
       dlogits_out.store(start + i, h - (tied ? tied_share : elsewhere), left);
-    }
+    });
   }
 }
 

@@ -130,6 +130,16 @@ inline void store(Stored* target, Vector<Acc> value, int64_t count) {
   std::memcpy(target, lanes, sizeof(Stored) * count);
 }
 
+// Calls body(i, lanes left) for each vector of a row. Whole vectors have a loop of their own, free of
+// the last one's special cases: those would push its constants out of the registers.
+#define LESIONKIT_INLINE __attribute__((always_inline))
+template <class Acc, class Body>
+inline void for_each_vector(int64_t size, const Body& body) {
+  int64_t i = 0;
+  for (; i + kLanes<Acc> <= size; i += kLanes<Acc>) body(i, kLanes<Acc>);
+  if (i < size) body(i, size - i);
+}
+
 // Writes a result past the caches. An ordinary store first reads the line that it overwrites: a
 // forward pass would move four streams instead of three, a backward pass seven instead of five.
 template <class Stored>
