@@ -75,7 +75,7 @@ void dual_backward(const X* grad, const X* x, const L* contextual, const L* spat
     for (int64_t m = 0; m < shape.images; ++m) {
       const L* plane = spatial + start + m * image_stride;
       plane_top[m] = plane_maximum<Acc>(plane, shape.cells);
-      plane_ties[m] = count_ties<Acc>(plane, shape.cells, broadcast<Acc>(plane_top[m]));
+      plane_ties[m] = find_ties<Acc>(plane, shape.cells, broadcast<Acc>(plane_top[m])).count;
       plane_sum[m] = 0;
     }
     for (int64_t first = 0; first < shape.cells; first += kContextualTile) {

@@ -55,15 +55,32 @@ Acc plane_maximum(const L* logits, int64_t cells) {
   return usable_maximum<Acc>(broadcast<Acc>(horizontal_maximum<Acc>(pairs)))[0];
 }
 
+// How often a plane's maximum occurs, and the cells [begin, end) outside which it does not.
+template <class Acc>
+struct Ties {
+  Acc count;
+  int64_t begin;
+  int64_t end;
+};
+
 template <class Acc, class L>
-Acc count_ties(const L* logits, int64_t cells, Vector<Acc> top) {
+Ties<Acc> find_ties(const L* logits, int64_t cells, Vector<Acc> top) {
+  using Index = typename Lanes<Acc>::Mask;
   const Vector<Acc> one = broadcast<Acc>(1);
-  Vector<Acc> ties{};
+  Vector<Acc> counts{};
+  Index last{}, vector{};  // the number of the last vector with a tie in this lane; the current one
   for_each_vector<Acc>(cells, [&](int64_t i, int64_t left) LESIONKIT_INLINE {
-    const Vector<Acc> c = load<Acc>(logits + i, left, kLowest<Acc>);
-    ties += c == top ? one : Vector<Acc>{};
+    const Mask<Acc> tied = load<Acc>(logits + i, left, kLowest<Acc>) == top;
+    counts += tied ? one : Vector<Acc>{};
+    last = tied ? vector : last;
+    vector += 1;
   });
-  return horizontal_sum<Acc>(ties);
+  int64_t highest = 0;
+  for (int lane = 0; lane < kLanes<Acc>; ++lane) highest = last[lane] > highest ? last[lane] : highest;
+  const Acc count = horizontal_sum<Acc>(counts);
+  const int64_t begin = highest * kLanes<Acc>;
+  const int64_t end = begin + kLanes<Acc> < cells ? begin + kLanes<Acc> : cells;
+  return {count, count == 1 ? begin : 0, end};
 }
 
 }  // namespace

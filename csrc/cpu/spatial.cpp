@@ -34,7 +34,7 @@ void spatial_backward(const X* grad, const X* x, const L* logits, X* dx, L* dlog
   for (int64_t plane = begin; plane < end; ++plane) {
     const int64_t start = plane * shape.cells;
     const Vector<Acc> top = broadcast<Acc>(plane_maximum<Acc>(logits + start, shape.cells));
-    const Acc ties = count_ties<Acc>(logits + start, shape.cells, top);
+    const Ties<Acc> ties = find_ties<Acc>(logits + start, shape.cells, top);
     Vector<Acc> sums{};
     for_each_vector<Acc>(shape.cells, [&](int64_t i, int64_t left) LESIONKIT_INLINE {
       const Vector<Acc> c = load<Acc>(logits + start + i, left, kLowest<Acc>);
@@ -45,20 +45,22 @@ void spatial_backward(const X* grad, const X* x, const L* logits, X* dx, L* dlog
       dlogits_out.store(start + i, h, left);
       sums += h;
     });
-    // Only the tied maxima lack their share: the few vectors that hold one are computed again,
-    // since what was stored may be rounded to 16 bits and is on its way to memory.
+    // Only the tied maxima lack their share: the vectors that may hold one are computed again, since
+    // what was stored may be rounded to 16 bits and is on its way to memory. A sum that is not
+    // finite reaches the whole plane.
     const Acc sum = horizontal_sum<Acc>(sums);
-    const Vector<Acc> tied_share = broadcast<Acc>(sum / ties);
-    const Vector<Acc> elsewhere = broadcast<Acc>(0 * sum);  // NaN when the sum is not finite
     const bool finite = sum - sum == 0;
-    for_each_vector<Acc>(shape.cells, [&](int64_t i, int64_t left) LESIONKIT_INLINE {
-      const Vector<Acc> c = load<Acc>(logits + start + i, left, kLowest<Acc>);
-      const Mask<Acc> tied = c == top;
-      if (finite && !any(tied)) return;
+    const Vector<Acc> tied_share = broadcast<Acc>(sum / ties.count);
+    const Vector<Acc> elsewhere = broadcast<Acc>(0 * sum);
+    const int64_t first = finite ? ties.begin : 0;
+    const int64_t end_of_ties = finite ? ties.end : shape.cells;
+    for_each_vector<Acc>(end_of_ties - first, [&](int64_t i, int64_t left) {
+      const int64_t cell = start + first + i;
+      const Vector<Acc> c = load<Acc>(logits + cell, left, kLowest<Acc>);
       const Vector<Acc> weight = exp2_of_nonpositive<Acc>((c - top) * scale);
-      const Vector<Acc> h = load<Acc>(grad + start + i, left) * weight *
-                            load<Acc>(x + start + i, left) * inverse_temperature;
-      dlogits_out.store(start + i, h - (tied ? tied_share : elsewhere), left);
+      const Vector<Acc> h = load<Acc>(grad + cell, left) * weight * load<Acc>(x + cell, left) *
+                            inverse_temperature;
+      dlogits_out.store(cell, h - (c == top ? tied_share : elsewhere), left);
     });
   }
 }

@@ -224,15 +224,6 @@ inline Acc horizontal_maximum(Vector<Acc> value) {
   return top;
 }
 
-template <class MaskVector>
-inline bool any(MaskVector mask) {
-  uint64_t words[sizeof mask / 8];
-  std::memcpy(words, &mask, sizeof mask);
-  uint64_t seen = 0;
-  for (uint64_t word : words) seen |= word;
-  return seen != 0;
-}
-
 // 2^f on [-1/2, 1/2] as a polynomial whose constant term is exactly 1.
 template <class Acc>
 struct Exp2Polynomial;
