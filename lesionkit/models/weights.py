@@ -103,8 +103,14 @@ def _read_config(path: Path, metadata: dict[str, str]) -> DetectorConfig:
 
 def _check_shapes(path: Path, expected: dict[str, torch.Tensor], file: safe_open) -> None:
     slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-    found = {name: (part.get_dtype(), *part.get_shape()) for name, part in slices.items()}
-    wanted = {name: ("F32", *value.shape) for name, value in expected.items()}
+    for name, part in slices.items():
+        if part.get_dtype() not in ("F64", "F32", "F16", "BF16"):
+            raise InputError(
+                f"{path}: {name} is of type {part.get_dtype()}, not floating point; save the "
+                "weights again with lesionkit"
+            )
+    found = {name: tuple(part.get_shape()) for name, part in slices.items()}
+    wanted = {name: tuple(value.shape) for name, value in expected.items()}
     wrong = [
         f"{name} is {found.get(name, 'missing')}, expected {wanted.get(name, 'nothing')}"
         for name in sorted(found.keys() | wanted.keys())

@@ -153,3 +153,18 @@ def test_absurd_config_takes_no_memory(weights):
     rewrite(weights, grow)
     with pytest.raises(InputError, match="not the weights of the detector"):
         load_detector(weights)
+
+
+def test_integers_are_no_weights(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_detector(LesionDetector("tiny"), path)
+    damaged = path.read_bytes().replace(b'"dtype":"F32"', b'"dtype":"I32"', 1)
+    path.write_bytes(damaged)
+    with pytest.raises(InputError, match="I32, not floating point"):
+        load_detector(path)
+
+
+@pytest.mark.parametrize("field, value", [("num_fc", 10**7), ("group_size", 10**9)])
+def test_absurd_configs_are_refused_at_once(field, value):
+    with pytest.raises(ValueError, match=field):
+        replace(PRESETS["tiny"], **{field: value})
