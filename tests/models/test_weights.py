@@ -148,7 +148,7 @@ def test_wrong_contents(weights, change, message):
 def test_absurd_config_takes_no_memory(weights):
     def grow(_, metadata):
         config = json.loads(metadata["config"])
-        metadata["config"] = json.dumps(config | {"fc_channels": 10**9})
+        metadata["config"] = json.dumps(config | {"fc_channels": 1 << 16})
 
     rewrite(weights, grow)
     with pytest.raises(InputError, match="not the weights of the detector"):
