@@ -1,10 +1,15 @@
 """Small detectors and random scans for the tests of the model."""
 
+from dataclasses import replace
+
 import torch
 
 from lesionkit.models import PRESETS, LesionDetector
 
-TINY = PRESETS["tiny"]
+# A small network with the sampling and loss weights of 3DCE, which the tests count by hand.
+TINY = replace(
+    PRESETS["tiny"], rpn_batch=32, roi_batch=32, roi_positive_fraction=0.25, box_loss_weight=10.0
+)
 
 
 def detector(config=TINY, seed=0):

@@ -8,8 +8,9 @@ from lesionkit.data.preprocess import Preprocessing
 from lesionkit.models import boxes as box_ops
 from lesionkit.models.config import PRESETS
 from lesionkit.models.head import ContextHead
+from tests.models.samples import TINY
 
-CONFIG = replace(PRESETS["tiny"], group_size=3, head_channels=2, fc_channels=8)
+CONFIG = replace(TINY, group_size=3, head_channels=2, fc_channels=8)
 
 
 def head(config=CONFIG):

@@ -5,12 +5,13 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from lesionkit.models.config import PRESETS, DetectorConfig
+from lesionkit.models.config import DetectorConfig
 from lesionkit.models.rpn import RegionProposalNetwork
+from tests.models.samples import TINY
 
 # One square anchor of 8 pixels per cell of 4: centres at 2, 6, 10, ...
 CONFIG = replace(
-    PRESETS["tiny"],
+    TINY,
     anchor_ratios=(1.0,),
     anchor_scales=(2.0,),
     rpn_channels=4,
