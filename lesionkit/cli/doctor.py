@@ -13,6 +13,8 @@ OPTIONAL = {
     "rich": "progress bars",
     "typer": "this command line",
     "lightning-fabric": "training",
+    "triton": "backend triton",
+    "cupy-cuda13x": "backend nvrtc, CuPy arrays",
 }
 
 
@@ -42,8 +44,12 @@ def doctor() -> None:
         print(f"CPU library        runs with {torch.ops.lesionkit.cpu_instruction_set()}")
     print(f"CPU threads        {torch.get_num_threads()}")
     for name in backends.BACKENDS:
-        problem = backends.why_not(name)
-        print(f"backend {name:10} {'available' if problem is None else f'no: {problem}'}")
+        problems = {kind: backends.why_not(name, kind) for kind in ("cpu", "cuda")}
+        runs_on = [kind.upper() for kind, problem in problems.items() if problem is None]
+        if runs_on:
+            print(f"backend {name:10} available for {' and '.join(runs_on)} tensors")
+        else:
+            print(f"backend {name:10} no: {problems['cuda']}")
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             print(f"cuda:{index:<13} {torch.cuda.get_device_name(index)}")

@@ -4,21 +4,29 @@ Only ``auto`` falls back. A backend asked for by name runs, or raises and says w
 """
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-BACKENDS = ("reference", "cpu")
+BACKENDS = ("reference", "cpu", "triton", "cuda", "nvrtc")
+# Run from Python, by lesionkit.kernels.<op>.<backend>; the others by the dispatcher.
+PYTHON_BACKENDS = ("triton", "nvrtc")
 
-# Fastest first, by device type. Measured by bench/attention.py and bench/psroi.py.
-_AUTO_ORDER = {"cpu": ("cpu", "reference")}
+# Fastest first, by device type; `reference` stands behind all. bench/ measures the order.
+_AUTO_ORDER = {"cpu": ("cpu",), "cuda": ("cuda", "triton", "nvrtc")}
+
+# Triton decides on its interpreter when it is imported, so later changes have no effect.
+_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def _load_library() -> str | None:
-    """Load the C++ kernels and schemas; the reason if they cannot be."""
-    library = Path(__file__).parents[1] / "liblesionkit_cpu.so"
+def _load_library(name: str) -> str | None:
+    """Load a library of C++ or CUDA kernels; the reason if it cannot be."""
+    library = Path(__file__).parents[1] / f"liblesionkit_{name}.so"
     if not library.exists():
-        return f"{library.name} is not built; install with `pip install .` and a C++ compiler"
+        compiler = {"cpu": "a C++ compiler", "cuda": "nvcc and LESIONKIT_CUDA=1"}[name]
+        return f"{library.name} is not built; install with `pip install .` and {compiler}"
     try:
         torch.ops.load_library(library)
     except OSError as error:
@@ -26,7 +34,19 @@ def _load_library() -> str | None:
     return None
 
 
-_LIBRARY_PROBLEM = _load_library()
+def _missing(module: str, package: str) -> str | None:
+    return None if find_spec(module) else f"{module} is not installed; pip install {package}"
+
+
+# The CPU library holds the schemas that all backends but the reference register against.
+_LIBRARY_PROBLEM = _load_library("cpu")
+_PROBLEMS = {
+    "cuda": _load_library("cuda")
+    if torch.version.cuda and _LIBRARY_PROBLEM is None
+    else "this torch is built without CUDA",
+    "triton": _missing("triton", "triton"),
+    "nvrtc": _missing("cupy", "cupy-cuda13x"),
+}
 
 
 def has_library() -> bool:
@@ -36,16 +56,33 @@ def has_library() -> bool:
 
 def why_not(backend: str, device_type: str = "cpu") -> str | None:
     """Why `backend` cannot run on tensors of `device_type`; None if it can."""
-    if backend == "cpu":
-        if _LIBRARY_PROBLEM is not None:
-            return _LIBRARY_PROBLEM
-        if device_type != "cpu":
-            return f"it runs on CPU tensors, not on {device_type}"
+    if backend == "reference":
+        return None
+    if _LIBRARY_PROBLEM is not None:
+        return _LIBRARY_PROBLEM
+    if _PROBLEMS.get(backend) is not None:
+        return _PROBLEMS[backend]
+    if backend == "triton" and device_type == "cpu":
+        return None if _INTERPRETED else "it runs on CPU tensors only under TRITON_INTERPRET=1"
+    runs_on = "cpu" if backend == "cpu" else "cuda"
+    if device_type != runs_on:
+        return f"it runs on {runs_on.upper()} tensors, not on {device_type}"
     return None
 
 
+def _why_not_for(backend: str, tensors: tuple[Tensor, ...]) -> str | None:
+    if backend in ("triton", "cuda", "nvrtc"):
+        for tensor in tensors:
+            if tensor.dtype == torch.float64:
+                return "it computes in float32 and takes no float64"
+    return why_not(backend, tensors[0].device.type)
+
+
 def available_backends(device: str | torch.device = "cpu") -> tuple[str, ...]:
-    """The names that ``use_backend`` takes and that run on tensors of `device`, besides auto."""
+    """The names that ``use_backend`` takes and that run on tensors of `device`, besides auto.
+
+    Whether there is such a device is another question: ``torch.cuda.is_available()``.
+    """
     device_type = torch.device(device).type
     return tuple(name for name in BACKENDS if why_not(name, device_type) is None)
 
@@ -83,17 +120,18 @@ class use_backend:
         _selected = self.previous
 
 
-def resolve(device: torch.device) -> str:
-    """The backend for tensors on `device`; RuntimeError if the chosen one cannot run there."""
+def resolve(*tensors: Tensor) -> str:
+    """The backend for these tensors of one device; RuntimeError if the chosen one cannot run."""
+    device_type = tensors[0].device.type
     if _selected == "auto":
-        for backend in _AUTO_ORDER.get(device.type, ()):
-            if why_not(backend, device.type) is None:
+        for backend in _AUTO_ORDER.get(device_type, ()):
+            if _why_not_for(backend, tensors) is None:
                 return backend
         return "reference"
-    problem = why_not(_selected, device.type)
+    problem = _why_not_for(_selected, tensors)
     if problem is not None:
         raise RuntimeError(
-            f"backend {_selected!r} cannot run on {device.type} tensors: {problem}; "
+            f"backend {_selected!r} cannot run on {device_type} tensors: {problem}; "
             f"choose another with lesionkit.use_backend, or 'auto'"
         )
     return _selected

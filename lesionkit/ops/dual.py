@@ -3,13 +3,14 @@
 import torch
 from torch import Tensor
 
+from lesionkit.ops.arrays import call_with_cupy, is_cupy
 from lesionkit.ops.backends import resolve
 from lesionkit.ops.checks import check_attention, check_positive
 from lesionkit.ops.contextual import contextual_attention_reference
 from lesionkit.ops.registration import register_attention
 from lesionkit.ops.spatial import spatial_attention_reference
 
-_call = register_attention("dual_attention", num_logits=2)
+_calls = register_attention("dual_attention", "dual", num_logits=2)
 
 
 def dual_attention(
@@ -27,7 +28,8 @@ def dual_attention(
     `contextual_attention` and then `spatial_attention`. Bad numbers, ties and gradients as there.
 
     Args:
-        x: features [B, M, D, H, W], float64, float32, float16 or bfloat16, of any layout.
+        x: features [B, M, D, H, W], float64, float32, float16 or bfloat16, of any layout. CuPy
+            arrays are taken too, and give a CuPy array.
         contextual_logits, spatial_logits: [B, M, D, H, W], of any of these types.
         contextual_temperature, spatial_temperature: soften the weights, above 0.
 
@@ -38,13 +40,16 @@ def dual_attention(
         TypeError, ValueError: an argument is of the wrong type, shape, device or value.
         RuntimeError: the chosen backend cannot run on x's device.
     """
+    arguments = (x, contextual_logits, spatial_logits, contextual_temperature, spatial_temperature)
+    if is_cupy(x):
+        return call_with_cupy(dual_attention, *arguments)
     check_attention(x, contextual_logits=contextual_logits, spatial_logits=spatial_logits)
     check_positive("contextual_temperature", contextual_temperature)
     check_positive("spatial_temperature", spatial_temperature)
-    arguments = (x, contextual_logits, spatial_logits, contextual_temperature, spatial_temperature)
-    if resolve(x.device) == "reference":
+    backend = resolve(x, contextual_logits, spatial_logits)
+    if backend == "reference":
         return dual_attention_reference(*arguments)
-    return _call(*arguments)
+    return _calls[backend](*arguments)
 
 
 def dual_attention_reference(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lesionkit.ops.arrays import call_with_cupy, is_cupy
 from lesionkit.ops.backends import resolve
 from lesionkit.ops.checks import check_float_tensor, check_positive
 from lesionkit.ops.registration import register_op
@@ -30,7 +31,8 @@ def ps_roi_pool(
 
     Args:
         features: [B, C*G*G, H, W] float64, float32, float16 or bfloat16, of any memory layout.
-            Sums are taken in float32 (float64 for float64).
+            Sums are taken in float32 (float64 for float64). CuPy arrays are taken too, and give a
+            CuPy array.
         rois: [K, 5] (sample index, x1, y1, x2, y2) in image pixels, or a list of B tensors
             [K_b, 4] (x1, y1, x2, y2). The bins are computed in float32, in float64 for float64
             rois, whatever the type of the features. A roi with a NaN or infinite number, a sample
@@ -49,10 +51,14 @@ def ps_roi_pool(
         TypeError, ValueError: an argument is of the wrong type, shape, device or value.
         RuntimeError: the chosen backend cannot run on the device of features.
     """
+    if is_cupy(features):
+        options = output_size, spatial_scale, convention
+        return call_with_cupy(ps_roi_pool, features, rois, *options)
     rois = _checked_rois(features, rois, output_size, spatial_scale, convention)
-    if resolve(features.device) == "reference":
+    backend = resolve(features)
+    if backend == "reference":
         return _pool_with_definition(features, rois, output_size, spatial_scale, convention)
-    return _call(features, rois, output_size, float(spatial_scale), convention)
+    return _calls[backend](features, rois, output_size, float(spatial_scale), convention)
 
 
 def ps_roi_pool_reference(
@@ -210,8 +216,9 @@ def _backward(ctx, grad, call_backward):
     return call_backward(grad, rois, *geometry), None, None, None, None
 
 
-_call = register_op(
+_calls = register_op(
     "ps_roi_pool",
+    "psroi",
     fake=_fake,
     backward_fake=_backward_fake,
     setup_context=_setup_context,

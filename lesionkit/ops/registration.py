@@ -1,15 +1,21 @@
-"""Gives the C++ ops their fake implementation, autograd and vmap. The schemas are in C++."""
+"""Gives the ops their fake implementation, autograd and vmap. The schemas are in C++."""
 
 from collections.abc import Callable
+from importlib import import_module
 
 import torch
 from torch import Tensor
 
-from lesionkit.ops.backends import has_library
+from lesionkit.ops.backends import PYTHON_BACKENDS, has_library
+
+# The compiled libraries share the namespace `lesionkit`, where the dispatcher chooses by device.
+# Two backends for one device cannot: those that run from Python have namespaces of their own.
+_NAMESPACES = {name: torch.library.Library(f"lesionkit_{name}", "DEF") for name in PYTHON_BACKENDS}
 
 
 def register_op(
     name: str,
+    kernel: str,
     *,
     fake: Callable,
     backward_fake: Callable,
@@ -17,20 +23,17 @@ def register_op(
     backward: Callable,
     vmap: Callable | None = None,
     backward_vmap: Callable | None = None,
-) -> Callable | None:
-    """Register ``lesionkit::name`` and ``lesionkit::name_backward``, if the library is there.
+) -> dict[str, Callable]:
+    """Register op `name` and ``<name>_backward`` for every backend, if the library is there.
 
-    `backward` takes the context, the gradient and the function that calls the backward op; `vmap`
-    and `backward_vmap` take the op and then what ``torch.library.register_vmap`` passes.
+    `kernel` is the op's folder in kernels/. `backward` takes the context, the gradient and the
+    function that calls the backward op; `vmap` and `backward_vmap` take the op and then what
+    ``torch.library.register_vmap`` passes.
 
-    Returns the function to call the op by, None without the library.
+    Returns the function to call the op by, for each backend but the reference.
     """
     if not has_library():
-        return None
-    op = getattr(torch.ops.lesionkit, name).default
-    backward_op = getattr(torch.ops.lesionkit, f"{name}_backward").default
-    torch.library.register_fake(op, fake)
-    torch.library.register_fake(backward_op, backward_fake)
+        return {}
 
     def second_backward(ctx, *grads):
         raise RuntimeError(
@@ -38,12 +41,40 @@ def register_op(
             f"differentiate lesionkit.{name}_reference twice instead"
         )
 
-    call_backward = _differentiable(
-        backward_op, lambda ctx, inputs, output: None, second_backward, backward_vmap
-    )
-    return _differentiable(
-        op, setup_context, lambda ctx, grad: backward(ctx, grad, call_backward), vmap
-    )
+    def complete(namespace: str) -> Callable:
+        ops = getattr(torch.ops, namespace)
+        op, backward_op = getattr(ops, name).default, getattr(ops, f"{name}_backward").default
+        torch.library.register_fake(op, fake)
+        torch.library.register_fake(backward_op, backward_fake)
+        call_backward = _differentiable(
+            backward_op, lambda ctx, inputs, output: None, second_backward, backward_vmap
+        )
+        return _differentiable(
+            op, setup_context, lambda ctx, grad: backward(ctx, grad, call_backward), vmap
+        )
+
+    compiled = complete("lesionkit")
+    calls = {"cpu": compiled, "cuda": compiled}
+    for backend in PYTHON_BACKENDS:
+        _implement(backend, kernel, name, "forward")
+        _implement(backend, kernel, f"{name}_backward", "backward")
+        calls[backend] = complete(f"lesionkit_{backend}")
+    return calls
+
+
+def _implement(backend: str, kernel: str, op: str, function: str) -> None:
+    """Define `op` in the backend's namespace, run by lesionkit.kernels.<kernel>.<backend>."""
+
+    def run(*arguments):
+        # Imported at the first call: `import lesionkit` loads neither Triton nor CuPy.
+        module = import_module(f"lesionkit.kernels.{kernel}.{backend}")
+        packed = (a.contiguous() if isinstance(a, Tensor) else a for a in arguments)
+        return getattr(module, function)(*packed)
+
+    library = _NAMESPACES[backend]
+    library.define(str(getattr(torch.ops.lesionkit, op).default._schema).partition("::")[2])
+    for device_type in ("CPU", "CUDA"):  # Triton's interpreter takes CPU tensors
+        library.impl(op, run, device_type)
 
 
 def _differentiable(
@@ -79,7 +110,7 @@ def _differentiable(
     return call
 
 
-def register_attention(name: str, *, num_logits: int) -> Callable | None:
+def register_attention(name: str, kernel: str, *, num_logits: int) -> dict[str, Callable]:
     """Register an attention op of x, `num_logits` tensors like x, and as many temperatures."""
     num_tensors = 1 + num_logits
 
@@ -101,6 +132,7 @@ def register_attention(name: str, *, num_logits: int) -> Callable | None:
 
     return register_op(
         name,
+        kernel,
         fake=fake,
         backward_fake=backward_fake,
         setup_context=setup_context,

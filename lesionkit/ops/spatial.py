@@ -3,11 +3,12 @@
 import torch
 from torch import Tensor
 
+from lesionkit.ops.arrays import call_with_cupy, is_cupy
 from lesionkit.ops.backends import resolve
 from lesionkit.ops.checks import check_attention, check_positive
 from lesionkit.ops.registration import register_attention
 
-_call = register_attention("spatial_attention", num_logits=1)
+_calls = register_attention("spatial_attention", "spatial", num_logits=1)
 
 
 def spatial_attention(x: Tensor, logits: Tensor, temperature: float = 3.0) -> Tensor:
@@ -22,7 +23,8 @@ def spatial_attention(x: Tensor, logits: Tensor, temperature: float = 3.0) -> Te
     ``torch.amax``. There is no second derivative.
 
     Args:
-        x: features [B, M, D, H, W], float64, float32, float16 or bfloat16, of any layout.
+        x: features [B, M, D, H, W], float64, float32, float16 or bfloat16, of any layout. CuPy
+            arrays are taken too, and give a CuPy array.
         logits: [B, M, D, H, W], of any of these types. Arithmetic is in float32, in float64 if x
             or logits is float64.
         temperature: softens the weights, above 0. torch.compile compiles anew for each value; for
@@ -35,11 +37,14 @@ def spatial_attention(x: Tensor, logits: Tensor, temperature: float = 3.0) -> Te
         TypeError, ValueError: an argument is of the wrong type, shape, device or value.
         RuntimeError: the chosen backend cannot run on x's device.
     """
+    if is_cupy(x):
+        return call_with_cupy(spatial_attention, x, logits, temperature)
     check_attention(x, logits=logits)
     check_positive("temperature", temperature)
-    if resolve(x.device) == "reference":
+    backend = resolve(x, logits)
+    if backend == "reference":
         return _paper_steps(x, logits, temperature)
-    return _call(x, logits, temperature)
+    return _calls[backend](x, logits, temperature)
 
 
 def spatial_attention_reference(x: Tensor, logits: Tensor, temperature: float = 3.0) -> Tensor:
