@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lesionkit.ops import contextual_attention, dual_attention, spatial_attention
-from lesionkit.ops.checks import check_positive
+from lesionkit.ops.checks import check_float_tensor, check_positive
 
 
 class _Attention(nn.Module):
@@ -72,8 +72,8 @@ class ContextualAttention(_Attention):
         init: "normal" (std 0.01, zero bias) or "zero".
         num_images: M; needed for 4-D input only.
 
-    Raises ValueError naming the argument for wrong settings, channels or rank, or when the first
-    extent of 4-D input is not a multiple of ``num_images``.
+    Raises ValueError or TypeError naming the argument for wrong settings, type, channels or rank,
+    and for input that does not hold ``num_images`` images a sample.
     """
 
     def __init__(
@@ -160,6 +160,9 @@ class DualAttention(nn.Module):
             raise ValueError("contextual and spatial are both False; at least one must be True")
         if spatial_input not in ("refined", "raw"):
             raise ValueError(f"spatial_input must be 'refined' or 'raw', got {spatial_input!r}")
+        # Each layer would call its own "temperature".
+        check_positive("contextual_temperature", contextual_temperature)
+        check_positive("spatial_temperature", spatial_temperature)
         self.in_channels = in_channels
         self.num_images = num_images
         self.spatial_input = spatial_input
@@ -224,6 +227,7 @@ def _check_count(name: str, value: int) -> None:
 
 def _samples(x: Tensor, in_channels: int, num_images: int | None) -> Tensor:
     """x as [B, M, D, H, W]."""
+    check_float_tensor("x", x)
     if x.dim() == 4:
         if num_images is None:
             raise ValueError(
@@ -236,6 +240,11 @@ def _samples(x: Tensor, in_channels: int, num_images: int | None) -> Tensor:
             )
     elif x.dim() != 5:
         raise ValueError(f"x must have 4 or 5 dimensions, got shape {tuple(x.shape)}")
+    elif num_images is not None and x.shape[1] != num_images:
+        raise ValueError(
+            f"x must have num_images ({num_images}) images a sample, got {x.shape[1]}: "
+            f"shape {tuple(x.shape)}"
+        )
     if x.shape[-3] != in_channels:
         raise ValueError(f"x must have {in_channels} channels, got {x.shape[-3]}")
     return x if x.dim() == 5 else x.unflatten(0, (-1, num_images))
@@ -244,6 +253,8 @@ def _samples(x: Tensor, in_channels: int, num_images: int | None) -> Tensor:
 def _mask_missing(logits: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return logits
+    if not isinstance(mask, Tensor):
+        raise TypeError(f"mask must be a tensor, got {type(mask).__name__}")
     if mask.shape != logits.shape[:2] or mask.dtype != torch.bool:
         raise ValueError(
             f"mask must be bool of shape {tuple(logits.shape[:2])}, "

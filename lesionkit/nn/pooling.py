@@ -3,6 +3,8 @@
 from torch import Tensor, nn
 
 from lesionkit.ops import ps_roi_pool
+from lesionkit.ops.checks import check_positive
+from lesionkit.ops.psroi import CONVENTIONS
 
 
 class PSRoIPool(nn.Module):
@@ -11,10 +13,21 @@ class PSRoIPool(nn.Module):
     ``forward(features, rois)``: features [B, C * G * G, H, W]; rois [K, 5] (sample index, x1, y1,
     x2, y2) or a list of [K_b, 4]; returns [K, C, G, G] with G = ``output_size``. Coordinates are
     pixels of the image; ``spatial_scale`` is the feature map's share of them, 1 / stride.
+
+    Raises TypeError or ValueError naming the setting that the op would refuse.
     """
 
     def __init__(self, output_size: int, spatial_scale: float, convention: str = "rfcn") -> None:
         super().__init__()
+        if isinstance(output_size, bool) or not isinstance(output_size, int):
+            raise TypeError(f"output_size must be an int, got {output_size!r}")
+        if output_size < 1:
+            raise ValueError(f"output_size must be at least 1, got {output_size}")
+        check_positive("spatial_scale", spatial_scale)
+        if convention not in CONVENTIONS:
+            raise ValueError(
+                f"convention must be one of {', '.join(CONVENTIONS)}, got {convention!r}"
+            )
         self.output_size = output_size
         self.spatial_scale = spatial_scale
         self.convention = convention

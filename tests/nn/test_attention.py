@@ -194,6 +194,9 @@ def test_bad_dual_settings():
         DualAttention(4, contextual=False, spatial=False)
     with pytest.raises(ValueError, match=r"spatial_input .* got 'both'"):
         DualAttention(4, spatial_input="both")
+    for name in ("contextual_temperature", "spatial_temperature"):
+        with pytest.raises(ValueError, match=f"^{name} must be .* got -1"):
+            DualAttention(4, **{name: -1.0})
 
 
 @pytest.mark.parametrize("kind", LAYERS)
@@ -206,6 +209,10 @@ def test_bad_input(kind):
         kind(4, num_images=3)(torch.zeros(4, 4, 2, 2))
     with pytest.raises(ValueError, match="4 or 5 dimensions"):
         kind(4)(torch.zeros(4, 2, 2))
+    with pytest.raises(ValueError, match=r"num_images \(3\) images a sample, got 5"):
+        kind(4, num_images=3)(torch.zeros(2, 5, 4, 2, 2))
+    with pytest.raises(TypeError, match="x must be a tensor, got ndarray"):
+        kind(4)(torch.zeros(1, 3, 4, 2, 2).numpy())
 
 
 def test_bad_masks():
@@ -214,6 +221,8 @@ def test_bad_masks():
         ContextualAttention(4)(x, mask=torch.ones(2, 2, dtype=torch.bool))
     with pytest.raises(ValueError, match="mask must be bool"):
         ContextualAttention(4)(x, mask=torch.ones(2, 3))
+    with pytest.raises(TypeError, match="mask must be a tensor, got list"):
+        ContextualAttention(4)(x, mask=[[True] * 3] * 2)
     with pytest.raises(ValueError, match="mask needs contextual=True"):
         DualAttention(4, contextual=False)(x, mask=torch.ones(2, 3, dtype=torch.bool))
 

@@ -1,5 +1,6 @@
 import copy
 
+import pytest
 import torch
 
 from lesionkit.nn import PSRoIPool
@@ -20,3 +21,21 @@ def test_layer_pools_with_its_settings():
 def test_repr_shows_the_settings():
     expected = "PSRoIPool(output_size=3, spatial_scale=0.25, convention='rfcn')"
     assert repr(PSRoIPool(3, 0.25)) == expected
+
+
+@pytest.mark.parametrize(
+    "settings,error,message",
+    [
+        ((0, 0.25), ValueError, "output_size must be at least 1, got 0"),
+        ((True, 0.25), TypeError, "output_size must be an int, got True"),
+        ((2.0, 0.25), TypeError, "output_size must be an int, got 2.0"),
+        ((3, 0.0), ValueError, "spatial_scale .* got 0.0"),
+        ((3, float("nan")), ValueError, "spatial_scale .* got nan"),
+        ((3, float("inf")), ValueError, "spatial_scale .* got inf"),
+        ((3, "1/8"), TypeError, "spatial_scale .* got '1/8'"),
+        ((3, 0.25, "mxnet"), ValueError, "convention must be one of .* got 'mxnet'"),
+    ],
+)
+def test_bad_settings(settings, error, message):
+    with pytest.raises(error, match=message):
+        PSRoIPool(*settings)
