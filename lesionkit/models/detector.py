@@ -40,6 +40,11 @@ class LesionDetector(nn.Module):
             if config not in PRESETS:
                 raise ValueError(f"config must be one of {sorted(PRESETS)}, got {config!r}")
             config = PRESETS[config]
+        if not isinstance(config, DetectorConfig):
+            raise TypeError(
+                f"config must be a DetectorConfig or the name of a preset, got {config!r}; "
+                "DetectorConfig.from_dict takes a mapping"
+            )
         self.config = config
         self.backbone = _BACKBONES[config.backbone]()
         channels, stride = self.backbone.out_channels, self.backbone.stride
@@ -93,7 +98,7 @@ class LesionDetector(nn.Module):
             Training: {"loss_rpn_class", "loss_rpn_box", "loss_class", "loss_box"}.
             Evaluation: per sample {"boxes": [n, 4], "scores": [n]} by falling score, after NMS.
 
-        Raises ValueError naming the argument, and the sample where there is one.
+        Raises ValueError or TypeError naming the argument, and the sample where there is one.
         """
         if not self.training:
             return [self._suppress(**found) for found in self.candidates(images, scales)]
@@ -148,12 +153,19 @@ class LesionDetector(nn.Module):
         return attended, *self.rpn(source[:, images.shape[1] // 2])
 
     def _check_images(self, images: Images) -> Sequence[Tensor]:
+        if not isinstance(images, Tensor | list | tuple):
+            raise TypeError(
+                "images must be a tensor [B, M, 3, H, W] or a list of tensors [M, 3, h, w], "
+                f"got {type(images).__name__}"
+            )
         if isinstance(images, Tensor) and images.dim() != 5:
             raise ValueError(f"images must be [B, M, 3, H, W], got shape {tuple(images.shape)}")
         if len(images) == 0:
             raise ValueError("images must hold at least one sample")
         images_per_sample, least = self.config.num_images, self.backbone.stride
         for b, sample in enumerate(images):
+            if not isinstance(sample, Tensor):
+                raise TypeError(f"images[{b}] must be a tensor, got {type(sample).__name__}")
             shape = tuple(sample.shape)
             if len(shape) != 4 or shape[:2] != (images_per_sample, 3) or min(shape[2:]) < least:
                 raise ValueError(
@@ -179,7 +191,10 @@ def _pad(images: Images, samples: Sequence[Tensor]) -> Tensor:
 def _check_scales(scales: Sequence[float] | Tensor | None, count: int) -> list[float]:
     if scales is None:
         return [1.0] * count
-    scales = [float(s) for s in scales]
+    try:
+        scales = [float(s) for s in scales]
+    except (TypeError, ValueError):
+        raise TypeError(f"scales must be {count} numbers, got {scales!r}") from None
     if len(scales) != count or not all(math.isfinite(s) and s > 0 for s in scales):
         raise ValueError(f"scales must be {count} finite numbers > 0, got {scales}")
     return scales
@@ -190,14 +205,28 @@ def _check_targets(
     targets: Sequence[Mapping[str, Tensor]] | None, samples: Sequence[Tensor]
 ) -> list[Tensor]:
     """The true boxes of each sample, half-open float32."""
-    if targets is None or len(targets) != len(samples):
-        got = "None" if targets is None else len(targets)
-        raise ValueError(f"targets must hold one dict per sample ({len(samples)}), got {got}")
+    if targets is None:
+        raise ValueError(f"targets must hold one dict per sample ({len(samples)}), got None")
+    if not isinstance(targets, list | tuple):
+        raise TypeError(
+            f"targets must be a list of one dict per sample, got {type(targets).__name__}"
+        )
+    if len(targets) != len(samples):
+        raise ValueError(
+            f"targets must hold one dict per sample ({len(samples)}), got {len(targets)}"
+        )
     truth = []
     for b, (target, sample) in enumerate(zip(targets, samples, strict=True)):
+        if not isinstance(target, Mapping):
+            raise TypeError(f"targets[{b}] must be a dict, got {type(target).__name__}")
         if "boxes" not in target:
-            raise ValueError(f"targets[{b}] must have 'boxes', got {sorted(target)}")
-        boxes = torch.as_tensor(target["boxes"], dtype=torch.float32, device=sample.device)
+            raise ValueError(f"targets[{b}] must have 'boxes', got {sorted(map(str, target))}")
+        boxes = target["boxes"]
+        if not isinstance(boxes, Tensor):
+            raise TypeError(f"targets[{b}]['boxes'] must be a tensor, got {type(boxes).__name__}")
+        if boxes.dtype == torch.bool or boxes.is_complex():
+            raise TypeError(f"targets[{b}]['boxes'] must be real numbers, got {boxes.dtype}")
+        boxes = boxes.to(sample.device, torch.float32)
         if boxes.dim() != 2 or boxes.shape[1] != 4:
             raise ValueError(f"targets[{b}]['boxes'] must be [g, 4], got {tuple(boxes.shape)}")
         if not (boxes.isfinite().all() and (boxes[:, 2:] >= boxes[:, :2]).all()):

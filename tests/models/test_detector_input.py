@@ -121,12 +121,42 @@ def test_bad_images(images, message):
 
 
 @pytest.mark.parametrize(
+    "images,message",
+    [
+        (None, "images must be a tensor .* or a list of tensors .* got NoneType"),
+        (torch.zeros(1, 3, 3, 40, 40).numpy(), "images .* got ndarray"),
+        ({"images": torch.zeros(1, 3, 3, 40, 40)}, "images .* got dict"),
+        ([torch.zeros(3, 3, 40, 40).numpy()], r"images\[0\] must be a tensor, got ndarray"),
+        ([torch.zeros(3, 3, 40, 40), "scan"], r"images\[1\] must be a tensor, got str"),
+    ],
+)
+def test_images_of_other_types(images, message):
+    with pytest.raises(TypeError, match=message):
+        detector().eval()(images)
+
+
+@pytest.mark.parametrize(
+    "targets,message",
+    [
+        (boxes(), "targets must be a list of one dict per sample, got dict"),
+        ([boxes(), torch.zeros(1, 4)], r"targets\[1\] must be a dict, got Tensor"),
+        ([{"boxes": [[1, 2, 3, 4]]}, boxes()], r"targets\[0\]\['boxes'\] .* got list"),
+        ([boxes(), {"boxes": None}], r"targets\[1\]\['boxes'\] .* got NoneType"),
+        ([boxes(), {"boxes": torch.zeros(1, 4).bool()}], "real numbers, got torch.bool"),
+    ],
+)
+def test_targets_of_other_types(targets, message):
+    with pytest.raises(TypeError, match=message):
+        detector().train()(torch.zeros(2, 3, 3, 40, 40), targets)
+
+
+@pytest.mark.parametrize(
     "targets,message",
     [
         (None, "one dict per sample .2., got None"),
         ([boxes()], "one dict per sample .2., got 1"),
         ([boxes(), {"boxes": torch.zeros(4)}], r"targets\[1\]\['boxes'\] must be \[g, 4\]"),
-        ([boxes(), {"labels": torch.zeros(1)}], r"targets\[1\] must have 'boxes'"),
+        ([boxes(), {"labels": torch.zeros(1), 1: None}], r"targets\[1\] must have 'boxes'"),
         ([boxes(), boxes([5, 5, 4, 9])], r"targets\[1\].* x2 >= x1"),
         ([boxes([0, 0, float("nan"), 9]), boxes()], r"targets\[0\].* finite"),
     ],
@@ -142,9 +172,17 @@ def test_bad_scales(scales):
         detector().eval()(torch.zeros(1, 3, 3, 40, 40), scales=scales)
 
 
+@pytest.mark.parametrize("scales", [1.0, "a", ["a"], [None]])
+def test_scales_of_other_types(scales):
+    with pytest.raises(TypeError, match="scales must be 1 numbers, got"):
+        detector().eval()(torch.zeros(1, 3, 3, 40, 40), scales=scales)
+
+
 def test_bad_calls():
     with pytest.raises(ValueError, match=r"config must be one of .*tiny.* got 'vgg'"):
         LesionDetector("vgg")
+    with pytest.raises(TypeError, match=r"config must be a DetectorConfig .*from_dict"):
+        LesionDetector(TINY.to_dict())
     with pytest.raises(ValueError, match="evaluation mode"):
         detector().train().candidates(torch.zeros(1, 3, 3, 40, 40))
 
