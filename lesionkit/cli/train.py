@@ -10,7 +10,10 @@ from lesionkit.errors import InputError
 
 if TYPE_CHECKING:
     from lesionkit.data import Preprocessing
+    from lesionkit.models import DetectorConfig
     from lesionkit.training import Samples
+
+BACKBONE_WEIGHTS = {"imagenet": "torchvision", "none": None}
 
 
 def train(
@@ -29,6 +32,14 @@ def train(
         ),
     ] = None,
     preset: Annotated[str, typer.Option("--preset", help="Which detector.")] = "3dce_cs_att",
+    backbone_weights: Annotated[
+        str | None,
+        typer.Option(
+            "--backbone-weights",
+            help="What the backbone starts from: imagenet (fetched once) or none (random). "
+            "[default: the preset's]",
+        ),
+    ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="[default: the preset's]")] = None,
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", help="[default: the preset's]")
@@ -74,7 +85,7 @@ def train(
     except ValueError as error:
         raise InputError(f"training config: {error}") from None
     chosen = choose_device(device)
-    detector = PRESETS[preset]
+    detector = _with_backbone_weights(PRESETS[preset], backbone_weights)
     limit_threads(detector.backbone)
     training, validation = _samples(data, scan, boxes, detector.preprocessing)
     with progress("preparing samples") as update:
@@ -98,7 +109,7 @@ def train(
         progress("training") as update,
     ):
         try:
-            result = run(preset, training, folder, config, validation, chosen, update)
+            result = run(detector, training, folder, config, validation, chosen, update)
         except FloatingPointError as error:
             raise FloatingPointError(f"{error}; what was written so far is in {folder}") from None
     quality = (
@@ -107,6 +118,19 @@ def train(
         else ""
     )
     print(f"{out / result.weights.name}: epoch {result.epoch} of {config.epochs}{quality}")
+
+
+def _with_backbone_weights(detector: "DetectorConfig", name: str | None) -> "DetectorConfig":
+    from dataclasses import replace
+
+    if name is None:
+        return detector
+    if name not in BACKBONE_WEIGHTS:
+        raise InputError(f"--backbone-weights {name}: must be one of {', '.join(BACKBONE_WEIGHTS)}")
+    try:
+        return replace(detector, backbone_weights=BACKBONE_WEIGHTS[name])
+    except ValueError as error:
+        raise InputError(f"--backbone-weights {name}: {error}") from None
 
 
 def _samples(

@@ -47,7 +47,8 @@ class VGG16Backbone(nn.Sequential):
         except (URLError, OSError, RuntimeError) as error:
             raise InputError(
                 f"could not fetch the ImageNet weights {source.url} ({error}); put the file into "
-                f"{torch.hub.get_dir()}/checkpoints, or set backbone_weights to None"
+                f"{torch.hub.get_dir()}/checkpoints, or start from random weights with "
+                "--backbone-weights none (backbone_weights=None in DetectorConfig)"
             ) from error
         convolutions = [value for key, value in weights.items() if key.startswith("features.")]
         with torch.no_grad():

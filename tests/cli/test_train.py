@@ -1,4 +1,6 @@
 import json
+from dataclasses import replace
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -6,6 +8,8 @@ from safetensors.torch import load_file
 
 import lesionkit as package
 from lesionkit.models import PRESETS, load_detector
+from lesionkit.models import backbone as backbones
+from lesionkit.models.backbone import VGG16Backbone
 from lesionkit.training import TRAINING_PRESETS, TrainingConfig
 
 from .lk import assert_refused, lesionkit, tree
@@ -48,6 +52,8 @@ def test_from_one_scan(series, tmp_path):
     "options,words",
     [
         (["--preset", "huge"], ["--preset huge", "tiny"]),
+        (["--backbone-weights", "vgg.pth"], ["--backbone-weights vgg.pth", "imagenet, none"]),
+        (["--backbone-weights", "imagenet"], ["--backbone-weights imagenet", "'vgg16' only"]),
         (["--epochs", "0"], ["epochs"]),
         (["--learning-rate", "-1"], ["learning_rate"]),
         (["--device", "tpu"], ["--device tpu"]),
@@ -69,19 +75,34 @@ def test_neither_data_nor_scan(tmp_path):
     assert_refused(lesionkit("train", "--out", tmp_path / "out"), "--data", "--scan")
 
 
-def test_missing_pretrained_weights_write_nothing(data, tmp_path, monkeypatch):
-    from lesionkit.errors import InputError
-    from lesionkit.models.backbone import VGG16Backbone
+def test_missing_pretrained_weights_write_nothing_and_name_the_way_out(data, tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise URLError("no route to host")
 
-    def fail(*_):
-        raise InputError("could not fetch the ImageNet weights")
-
-    monkeypatch.setattr(VGG16Backbone, "load_imagenet", fail)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
     out = tmp_path / "out"
     code, _, err = lesionkit("train", "--data", data, "--out", out)
     assert code == 2
     assert "lesionkit: error: could not fetch" in err
+    assert "no route to host" in err
+    assert "--backbone-weights none" in err
     assert not out.exists()
+
+
+def test_random_backbone_needs_no_weights(data, tmp_path, monkeypatch):
+    """A VGG16 of a few channels, or this would be the slowest test of all."""
+    narrow = replace(PRESETS["tiny"], backbone="vgg16", backbone_weights="torchvision")
+    monkeypatch.setitem(PRESETS, "tiny", narrow)
+    small = [4, "M", 4, "M", 4, "M", 512, "M", 512]
+    monkeypatch.setitem(backbones.cfgs, "D", small)
+    monkeypatch.setattr(VGG16Backbone, "load_imagenet", lambda *_: pytest.fail("fetched"))
+    out = tmp_path / "out"
+    code, _, err = lesionkit(
+        *("train", "--data", data, "--out", out, "--preset", "tiny", "--epochs", 1),
+        *("--backbone-weights", "none"),
+    )
+    assert code == 0, err
+    assert json.loads((out / "config.json").read_text())["detector"]["backbone_weights"] is None
 
 
 def test_divergence_keeps_what_there_is(data, tmp_path, monkeypatch):

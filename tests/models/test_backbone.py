@@ -93,5 +93,5 @@ def test_weights_out_of_reach(monkeypatch):
         raise URLError("no route")
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
-    with pytest.raises(InputError, match=r"no route.*checkpoints"):
+    with pytest.raises(InputError, match=r"no route.*checkpoints.*--backbone-weights none"):
         VGG16Backbone().load_imagenet(50.0)
