@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 PRESET = "tiny"
 IMAGE_SIZE = 256  # pixels; half of DeepLesion's, a quarter of the time to draw and to read
+WRITES = ("data", "metrics.jsonl", "pictures.png", "results.json", "weights.safetensors")
 PICTURES = 9
 PICTURE_FP = 1.0  # false positives per image at which detections are drawn
 
@@ -57,7 +58,7 @@ def demo(
         "detector": detector.to_dict(),
         "training": training.to_dict(),
     }
-    with result_folder(out, overwrite, config) as folder:
+    with result_folder(out, overwrite, config, WRITES) as folder:
         data = folder / "data"
         with progress("1/4 synthetic CT") as update:
             synthesize(data, patients, seed, IMAGE_SIZE, progress=update)

@@ -9,6 +9,7 @@ from lesionkit.cli.options import Device, Out, Overwrite, choose_device, limit_t
 from lesionkit.errors import InputError
 from lesionkit.inference.results import MAX_FINDINGS, SCORE_THRESHOLD, Finding
 
+WRITES = ("detections.csv", "detections.json", "overlay.png")
 PICTURES = 6
 
 
@@ -47,7 +48,7 @@ def detect(
     from lesionkit.inference import collect_findings, detect_volume, write_findings
     from lesionkit.models import load_detector
 
-    check_output(out, overwrite)
+    check_output(out, overwrite, WRITES)
     if not 0 <= score_threshold <= 1:
         raise InputError(f"--score-threshold must be in 0..1, got {score_threshold}")
     if max_findings < 1:
@@ -67,7 +68,7 @@ def detect(
         "device": device,
     }
     config = {"command": "detect", "arguments": arguments, "detector": model.config.to_dict()}
-    with result_folder(out, overwrite, config) as folder:
+    with result_folder(out, overwrite, config, WRITES) as folder:
         with progress("searching slices") as update:
             found = detect_volume(model, volume, keys, update)
         findings = collect_findings(found, score_threshold, max_findings)

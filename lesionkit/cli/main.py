@@ -3,6 +3,7 @@
 The modules of this package import only what is light; each verb loads the rest when it runs.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -13,23 +14,39 @@ EXTRAS = 'pip install "lesionkit[detect]"'
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0, 1 on failure, 2 on bad input."""
+    """Run the command line and return its exit code: 0, 1 on failure, 2 on bad input, 130 on ^C."""
     try:
-        return _command()(arguments, prog_name="lesionkit", standalone_mode=False) or 0
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130)
+        return _run(sys.argv[1:] if arguments is None else list(arguments))
+    except KeyboardInterrupt as error:
+        return _fail(error, 130, "interrupted")
+    except BrokenPipeError:  # whoever reads the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (InputError, OSError) as error:
         return _fail(error, 2)
     except ModuleNotFoundError as error:
-        return _fail(f"needs the package {error.name}, which is not installed; {EXTRAS}", 2)
+        needed = f"needs the package {error.name}, which is not installed; {EXTRAS}"
+        return _fail(error, 2, needed)
     except FloatingPointError as error:
         return _fail(error, 1)
     except Exception as error:
         if hasattr(error, "format_message"):  # what Typer raises on wrong options
-            return _fail(error.format_message(), 2)
-        if type(error).__name__ != "Abort":  # what Typer makes of Ctrl-C
-            raise
-        return _fail("interrupted", 130)
+            return _fail(error, 2, error.format_message())
+        raise
+
+
+def _run(arguments: list[str]) -> int:
+    import typer
+
+    command = _command()
+    try:
+        # Not command.main: it has its own ideas of Ctrl-C, which differ from version to version.
+        with command.make_context("lesionkit", arguments) as context:
+            code = command.invoke(context) or 0
+    except typer.Exit as done:
+        code = done.exit_code
+    sys.stdout.flush()  # here, where a closed pipe is no fault
+    return code
 
 
 def _command():
@@ -65,7 +82,8 @@ def _command():
     return typer.main.get_command(app)
 
 
-def _fail(message: object, code: int) -> int:
-    line = " ".join(str(message).split())
+def _fail(error: BaseException, code: int, message: str | None = None) -> int:
+    notes = getattr(error, "__notes__", ())  # such as where an unfinished result is
+    line = " ".join("; ".join([message or str(error), *notes]).split())
     print(f"lesionkit: error: {line}", file=sys.stderr)
     return code

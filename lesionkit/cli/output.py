@@ -1,11 +1,17 @@
-"""Result folders: complete or absent, and never at the cost of somebody's files."""
+"""Result folders: complete or absent, and never at the cost of somebody's files.
+
+A finished folder holds ``config.json``, which lists the files that the run wrote. Nothing else is
+ever removed: a folder is replaced only if that list is sound, and what it does not name stays.
+"""
 
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lesionkit.errors import InputError
@@ -14,71 +20,99 @@ from lesionkit.version import __version__
 
 CONFIG = "config.json"
 UNFINISHED = "unfinished"
+_UNFINISHED = re.compile(rf"{UNFINISHED}(-\d+)?")
 
 
-def check_output(out: Path, overwrite: bool) -> None:
-    """Raise InputError unless results may go to ``out``; for a check before long work."""
-    if not out.exists():
+def check_output(out: Path, overwrite: bool, names: Sequence[str]) -> None:
+    """Raise InputError unless results may go to ``out``; for a check before long work.
+
+    ``names`` are the files and folders that the run will write at the top of ``out``.
+    """
+    if not os.path.lexists(out):
         return
     if not out.is_dir():
         raise InputError(f"--out {out}: is a file; name a folder")
-    if not any(out.iterdir()):
-        return
-    if not overwrite:
-        raise InputError(f"--out {out}: is not empty; name another folder or add --overwrite")
-    if not (_read_config(out) or _read_config(out / UNFINISHED)):
-        raise InputError(
-            f"--out {out}: was not written by lesionkit, so --overwrite leaves it alone; "
-            "name another folder"
-        )
+    # What failed runs have left is in nobody's way.
+    if any(not _is_unfinished(entry) for entry in out.iterdir()):
+        if not overwrite:
+            raise InputError(f"--out {out}: is not empty; name another folder or add --overwrite")
+        _check_foreign(out, names, _written(out))
 
 
 @contextmanager
 def result_folder(
-    out: Path, overwrite: bool, config: Mapping[str, Any], keep_unfinished: bool = False
+    out: Path,
+    overwrite: bool,
+    config: Mapping[str, Any],
+    names: Sequence[str],
+    keep_unfinished: bool = False,
 ) -> Iterator[Path]:
     """Yield a folder to write into; what is in it becomes the content of ``out`` at the end.
 
-    The folder is ``out/unfinished``. If the block succeeds, what an earlier run has written is
-    removed (the files that its config.json lists, no others), the new files move in, and
-    ``config.json`` says what made them. If the block raises, the folder is removed and ``out``
-    stays as it was.
+    The folder is ``out/unfinished``, or ``unfinished-2`` and so on beside those of failed runs.
+    If the block succeeds, what an earlier run has written is removed (the files that its
+    config.json lists, no others), the new files move in, and ``config.json`` says what made them.
+    If the block raises, the folder is removed and ``out`` stays as it was.
 
     Args:
-        out: the result folder, new, empty, or with ``overwrite`` written by lesionkit.
-        overwrite: whether earlier results may be replaced.
+        out: the result folder: new, empty, left by failed runs, or with ``overwrite`` written by
+            lesionkit.
+        overwrite: whether earlier results, and what failed runs have left, may be replaced.
         config: what made the results, for config.json.
-        keep_unfinished: leave the folder where it is after a failure that is no InputError.
+        names: what the block writes at the top of the folder: files and folders.
+        keep_unfinished: keep the folder after a failure if there is anything in it; a note on the
+            exception says where.
     """
-    check_output(out, overwrite)
-    is_new = not out.exists()
-    folder = out / UNFINISHED
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
+    check_output(out, overwrite, names)
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    out.mkdir(parents=True, exist_ok=True)
+    folder = _new_folder(out)
     config = {"lesionkit": __version__, **config}
-    _write_config(folder, config, [])
     try:
+        _write_config(folder, config, [])
         yield folder
-        files = sorted(
-            str(p.relative_to(folder).as_posix()) for p in folder.rglob("*") if p.is_file()
-        )
+        files = _files(folder)
         _write_config(folder, config, files)
-        _replace(out, folder, files)
+        _replace(out, folder, files, overwrite, names)
     except BaseException as error:
-        if not keep_unfinished or isinstance(error, InputError):
+        written = [name for name in _files(folder) if name != CONFIG]
+        if keep_unfinished and any((folder / name).stat().st_size for name in written):
+            _write_config(folder, config, _files(folder))
+            error.add_note(f"what was written so far is in {folder}")
+        else:
             shutil.rmtree(folder, ignore_errors=True)
-            if is_new:
-                out.rmdir()
+            with suppress(OSError):  # not empty any more
+                for parent in made:
+                    parent.rmdir()
         raise
 
 
-def _replace(out: Path, folder: Path, files: list[str]) -> None:
-    old = _written(out)
-    if foreign := [name for name in files if name not in old and os.path.lexists(out / name)]:
-        raise InputError(
-            f"--out {out}: holds a file {foreign[0]} that lesionkit did not write; move it away"
-        )
+def _new_folder(out: Path) -> Path:
+    for number in count(1):
+        folder = out / (UNFINISHED if number == 1 else f"{UNFINISHED}-{number}")
+        with suppress(FileExistsError):
+            folder.mkdir()
+            return folder
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def _replace(
+    out: Path, folder: Path, files: list[str], overwrite: bool, names: Sequence[str]
+) -> None:
+    if strays := {PurePosixPath(name).parts[0] for name in files} - {CONFIG, *names}:
+        raise RuntimeError(f"the run wrote {sorted(strays)}, which it did not announce")
+    # Again, since another run may have come in between.
+    finished = os.path.lexists(out / CONFIG)
+    if finished and not overwrite:
+        raise InputError(f"--out {out}: another run has put its results there meanwhile")
+    old = _written(out) if finished else set()
+    _check_foreign(out, names, old)
+    if overwrite:
+        failed = [entry for entry in out.iterdir() if entry != folder and _is_unfinished(entry)]
+        old |= {f"{entry.name}/{name}" for entry in failed for name in _written(entry)}
     for name in old:
         (out / name).unlink(missing_ok=True)
     for parent in sorted({out / Path(name).parent for name in old}, reverse=True):
@@ -91,20 +125,69 @@ def _replace(out: Path, folder: Path, files: list[str]) -> None:
     shutil.rmtree(folder)
 
 
-def _written(out: Path) -> set[str]:
-    """The files in ``out`` that its config.json says lesionkit wrote."""
-    inside = out.resolve()
-    names = (_read_config(out) or {}).get("files", [])
-    return {name for name in names if (out / name).parent.resolve().is_relative_to(inside)}
+def _check_foreign(out: Path, names: Sequence[str], written: set[str]) -> None:
+    """Raise InputError if a file that is not ``written`` is where the run will write."""
+    for top in (out / name for name in (CONFIG, *names)):
+        if not os.path.lexists(top):
+            continue
+        is_folder = top.is_dir() and not top.is_symlink()
+        for path in top.rglob("*") if is_folder else [top]:
+            name = path.relative_to(out).as_posix()
+            if name not in written and (path.is_symlink() or not path.is_dir()):
+                raise InputError(
+                    f"--out {out}: holds {name}, which lesionkit did not write; move it away or "
+                    "name another folder"
+                )
 
 
-def _read_config(folder: Path) -> dict[str, Any] | None:
+def _is_unfinished(path: Path) -> bool:
+    """Whether it is the folder of a run that failed."""
+    if not _UNFINISHED.fullmatch(path.name) or path.is_symlink():
+        return False
+    try:
+        _written(path)
+    except InputError:
+        return False
+    return True
+
+
+def _written(folder: Path) -> set[str]:
+    """The files in ``folder`` that lesionkit wrote there: those that its config.json lists.
+
+    Raises InputError unless that file is lesionkit's and all that it lists are files inside.
+    """
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    is_ours = isinstance(config, dict) and {"lesionkit", "command", "files"} <= config.keys()
-    return config if is_ours else None
+    except (OSError, ValueError, RecursionError):
+        config = None
+    is_ours = isinstance(config, dict) and all(
+        isinstance(config.get(key), kind)
+        for key, kind in (("lesionkit", str), ("command", str), ("files", list))
+    )
+    if not is_ours:
+        raise InputError(
+            f"--out {folder}: was not written by lesionkit (its config.json does not say so), so "
+            "--overwrite leaves it alone; name another folder"
+        )
+    for name in config["files"]:
+        if not _is_file_inside(folder, name):
+            raise InputError(
+                f"--out {folder}: its config.json lists {name!r}, which is no file in that folder, "
+                "so --overwrite leaves all alone; name another folder"
+            )
+    return set(config["files"])
+
+
+def _is_file_inside(folder: Path, name: object) -> bool:
+    """Whether it is a plain relative path that no link leads out of ``folder``; it may be gone."""
+    if not isinstance(name, str) or not name.isprintable():
+        return False
+    parts = PurePosixPath(name).parts
+    if not parts or ".." in parts or name != "/".join(parts) or os.path.isabs(name):
+        return False
+    parent = (folder / name).parent
+    is_straight = parent.resolve() == folder.resolve().joinpath(*parts[:-1])
+    return is_straight and (os.path.islink(folder / name) or not os.path.isdir(folder / name))
 
 
 def _write_config(folder: Path, config: Mapping[str, Any], files: list[str]) -> None:

@@ -6,6 +6,8 @@ import typer
 
 from lesionkit.cli.options import Out, Overwrite, Seed
 
+WRITES = ("DL_info.csv", "Images_png")
+
 
 def synth(
     out: Out,
@@ -27,7 +29,10 @@ def synth(
 
     arguments = {"patients": patients, "seed": seed, "image_size": image_size}
     config = {"command": "synth", "arguments": arguments}
-    with result_folder(out, overwrite, config) as folder, progress("synthetic CT") as update:
+    with (
+        result_folder(out, overwrite, config, WRITES) as folder,
+        progress("synthetic CT") as update,
+    ):
         synthesize(folder / "data", patients, seed, image_size, progress=update)
         (folder / "data" / "Images_png").rename(folder / "Images_png")
         (folder / "data" / "DL_info.csv").rename(folder / "DL_info.csv")

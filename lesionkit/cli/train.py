@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lesionkit.models import DetectorConfig
     from lesionkit.training import Samples
 
+WRITES = ("metrics.jsonl", "weights.safetensors")
 BACKBONE_WEIGHTS = {"imagenet": "torchvision", "none": None}
 
 
@@ -68,7 +69,7 @@ def train(
     from lesionkit.training import TRAINING_PRESETS
     from lesionkit.training import train as run
 
-    check_output(out, overwrite)
+    check_output(out, overwrite, WRITES)
     if preset not in PRESETS:
         raise InputError(f"--preset {preset}: must be one of {', '.join(PRESETS)}")
     given = {
@@ -105,13 +106,10 @@ def train(
         "training": config.to_dict(),
     }
     with (
-        result_folder(out, overwrite, record, keep_unfinished=True) as folder,
+        result_folder(out, overwrite, record, WRITES, keep_unfinished=True) as folder,
         progress("training") as update,
     ):
-        try:
-            result = run(detector, training, folder, config, validation, chosen, update)
-        except FloatingPointError as error:
-            raise FloatingPointError(f"{error}; what was written so far is in {folder}") from None
+        result = run(detector, training, folder, config, validation, chosen, update)
     quality = (
         f"; {100 * result.sensitivity:.1f} % of the validation lesions at 4 false positives a slice"
         if result.sensitivity is not None

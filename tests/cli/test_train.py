@@ -117,9 +117,56 @@ def test_divergence_keeps_what_there_is(data, tmp_path, monkeypatch):
     assert "lesionkit: error: training diverged at step" in err
     assert str(out / "unfinished") in err
     assert {*tree(out)} >= {"unfinished/config.json", "unfinished/metrics.jsonl"}
-    # It is no result, and may be replaced only when asked to.
+    # It is no result and in nobody's way; a run that may replace results removes it too.
     again = ("train", "--data", data, "--out", out, "--preset", "tiny", "--epochs", 1)
-    assert_refused(lesionkit(*again), "--overwrite")
     monkeypatch.undo()
+    assert lesionkit(*again)[0] == 0
+    results = {"config.json", "metrics.jsonl", "weights.safetensors"}
+    assert {*tree(out)} >= {*results, "unfinished/metrics.jsonl"}
     assert lesionkit(*again, "--overwrite")[0] == 0
-    assert {*tree(out)} == {"config.json", "metrics.jsonl", "weights.safetensors"}
+    assert {*tree(out)} == results
+
+
+@pytest.mark.parametrize(
+    "error,code",
+    [
+        (ModuleNotFoundError("No module", name="lightning_fabric"), 2),
+        (OSError(28, "No space left on device"), 2),
+        (KeyboardInterrupt(), 130),
+        (FloatingPointError("diverged"), 1),
+    ],
+)
+def test_a_failed_run_does_not_block_the_next(data, tmp_path, monkeypatch, error, code):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("lesionkit.training.loop._step", fail)
+    arguments = ("train", "--data", data, "--preset", "tiny", "--epochs", 1, "--out")
+    assert lesionkit(*arguments, tmp_path / "out")[0] == code
+    assert not (tmp_path / "out").exists()
+    monkeypatch.undo()
+    assert lesionkit(*arguments, tmp_path / "out")[0] == 0
+
+
+def test_an_interrupted_run_keeps_its_best_weights(data, tmp_path, monkeypatch):
+    from lesionkit.training import loop
+
+    def interrupt_in_epoch_2(*arguments):
+        if arguments[-1] > 1:
+            raise KeyboardInterrupt
+        return step(*arguments)
+
+    step = loop._step
+    monkeypatch.setattr(loop, "_step", interrupt_in_epoch_2)
+    monkeypatch.setitem(
+        TRAINING_PRESETS, "tiny", replace(TRAINING_PRESETS["tiny"], validate_every=1)
+    )
+    out = tmp_path / "out"
+    code, _, err = lesionkit(
+        *("train", "--data", data, "--preset", "tiny", "--epochs", 3, "--out", out)
+    )
+    assert code == 130
+    assert err.splitlines()[-1] == (
+        f"lesionkit: error: interrupted; what was written so far is in {out / 'unfinished'}"
+    )
+    assert load_detector(out / "unfinished" / "weights.safetensors").config == PRESETS["tiny"]
