@@ -165,6 +165,13 @@ __device__ __forceinline__ float power_of_two(float t) {
   return power;
 }
 
+// 1 / number within 1 unit in the last place; exact for powers of two.
+__device__ __forceinline__ float reciprocal(float number) {
+  float inverse;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(number));
+  return inverse;
+}
+
 // NaN if either is NaN, as torch.amax has it.
 __device__ __forceinline__ float maximum(float a, float b) {
   float larger;
@@ -182,6 +189,12 @@ template <class T>
 __device__ __forceinline__ T shuffle(T value, int lane) {
   return __shfl_sync(0xffffffffu, value, lane);
 }
+
+// Bit l tells whether it holds in lane l; all lanes of the warp call it.
+__device__ __forceinline__ unsigned ballot(bool holds) { return __ballot_sync(0xffffffffu, holds); }
+
+// The number of the lowest bit that is set; at least one is.
+__device__ __forceinline__ int lowest_bit(unsigned bits) { return __ffs(bits) - 1; }
 
 // Orders the shared memory accesses of a warp's lanes.
 __device__ __forceinline__ void sync_warp() { __syncwarp(); }
