@@ -3,7 +3,13 @@
 import gzip
 import math
 import os
+import re
+import tempfile
+import textwrap
+import threading
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +18,7 @@ import numpy as np
 from lesionkit.data.deeplesion.slices import read_deeplesion, slice_numbers
 from lesionkit.data.dicom import read_dicom
 from lesionkit.data.dicom.files import is_dicom
+from lesionkit.data.headers import check_spacing
 from lesionkit.data.volume import (
     CTVolume,
     check_volume_size,
@@ -22,6 +29,8 @@ from lesionkit.data.volume import (
 from lesionkit.errors import InputError
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from SimpleITK import ImageFileReader
 
 # The reader is chosen by the name and no other is tried: SimpleITK has many more, some of them
@@ -34,6 +43,8 @@ _IMAGE_IO = {
     ".mha": "MetaImageIO",
     ".mhd": "MetaImageIO",
 }
+_TWO = (".nhdr", ".mhd")  # headers, whose pixels are in another file
+_STDERR = threading.Lock()  # one file descriptor for the whole process
 
 
 def read_ct(path: str | os.PathLike, series: str | None = None) -> CTVolume:
@@ -97,21 +108,22 @@ def _read_image(path: Path, suffix: str) -> CTVolume:
     reader = sitk.ImageFileReader()
     reader.SetImageIO(_IMAGE_IO[suffix])
     reader.SetFileName(str(path))
-    warned = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # what matters is raised below
     try:
-        reader.ReadImageInformation()
+        with _silence(sitk):
+            reader.ReadImageInformation()
         _check_header(path, reader)
         if suffix.startswith(".nii"):
             _check_nifti(path, reader)
-        image = reader.Execute()
+        check_spacing(path, suffix)
+        with _silence(sitk):
+            image = reader.Execute()
     except RuntimeError as error:
-        lines = [line for line in str(error).splitlines() if line.strip()]
+        what = (
+            "the file, or the one that it names for its pixels," if suffix in _TWO else "the file"
+        )
         raise InputError(
-            f"{path}: cannot be read ({lines[-1].strip()}); the file is truncated or corrupt"
+            f"{path}: cannot be read{_reason(error)}; {what} is truncated, corrupt or no {suffix}"
         ) from error
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(warned)
     hu = compact_hu(sitk.GetArrayFromImage(image))
     if not np.isfinite(hu).all():
         raise InputError(f"{path}: has NaN or infinite values; write air (-1024 HU) there")
@@ -124,6 +136,43 @@ def _read_image(path: Path, suffix: str) -> CTVolume:
             source=str(path),
         )
     )
+
+
+@contextmanager
+def _silence(sitk: "ModuleType") -> Iterator[None]:
+    """Keep SimpleITK's own lines off standard error: what it has to say is raised.
+
+    Its libraries print past its switch for warnings, hence the file descriptor. Lines of other
+    threads are held back meanwhile; they are lost if the reading fails.
+    """
+    with _STDERR, tempfile.TemporaryFile() as printed:
+        warned = sitk.ProcessObject.GetGlobalWarningDisplay()
+        sitk.ProcessObject.SetGlobalWarningDisplay(False)
+        try:
+            saved = os.dup(2)
+        except OSError:  # closed: nothing to keep clean
+            saved = None
+        else:
+            os.dup2(printed.fileno(), 2)
+        try:
+            yield
+        finally:
+            sitk.ProcessObject.SetGlobalWarningDisplay(warned)
+            if saved is not None:
+                os.dup2(saved, 2)
+                os.close(saved)
+        if saved is not None and printed.seek(0, os.SEEK_END):
+            printed.seek(0)
+            os.write(2, printed.read())
+
+
+def _reason(error: RuntimeError) -> str:
+    """What the last line of SimpleITK's message says, if anything, in brackets."""
+    last = [line.strip() for line in str(error).splitlines() if line.strip()][-1]
+    if last.startswith("Reason: "):  # errno, and often of something else: "Success"
+        return ""
+    reason = re.sub(r"^((\w*::)?(ITK )?ERROR: )?(\w+\(0x[0-9a-f]+\): )?", "", last)
+    return f" ({textwrap.shorten(reason, 200)})"
 
 
 def _check_header(path: Path, reader: "ImageFileReader") -> None:
