@@ -75,8 +75,7 @@ void dual_backward(const X* grad, const X* x, const L* contextual, const L* spat
     for (int64_t m = 0; m < shape.images; ++m) {
       const L* plane = spatial + start + m * image_stride;
       plane_top[m] = plane_maximum<Acc>(plane, shape.cells);
-      plane_ties[m] = find_ties<Acc>(plane, shape.cells, broadcast<Acc>(plane_top[m])).count;
-      plane_sum[m] = 0;
+      plane_ties[m] = plane_sum[m] = 0;
     }
     for (int64_t first = 0; first < shape.cells; first += kContextualTile) {
       const int64_t size = tile_size(shape.cells - first);
@@ -86,12 +85,13 @@ void dual_backward(const X* grad, const X* x, const L* contextual, const L* spat
       for (int64_t m = 0; m < shape.images; ++m) {
         const int64_t row = start + m * image_stride + first;
         const Vector<Acc> plane = broadcast<Acc>(plane_top[m]);
-        Vector<Acc> total{};
+        Vector<Acc> total{}, counts{};
         for_each_vector<Acc>(size, [&](int64_t i, int64_t left) LESIONKIT_INLINE {
           const Vector<Acc> c = load<Acc>(contextual + row + i, left) - load_vector(top + i);
-          const Vector<Acc> s = load<Acc>(spatial + row + i, left) - plane;
+          const Vector<Acc> s = load<Acc>(spatial + row + i, left, kLowest<Acc>) - plane;
           const Vector<Acc> weight =
               exp2_of_nonpositive<Acc>(c * contextual_scale + s * spatial_scale);
+          counts += s == 0 ? broadcast<Acc>(1) : Vector<Acc>{};
           const Vector<Acc> dx_value = load<Acc>(grad + row + i, left) * weight;
           const Vector<Acc> product = dx_value * load<Acc>(x + row + i, left);
           dx_out.store(row + i, dx_value, left);
@@ -100,6 +100,7 @@ void dual_backward(const X* grad, const X* x, const L* contextual, const L* spat
           total += left < lanes ? clear_past_end<Acc>(product, left) : product;
         });
         plane_sum[m] += horizontal_sum<Acc>(total);
+        plane_ties[m] += horizontal_sum<Acc>(counts);
       }
       for (int64_t m = 0; m < shape.images; ++m) {
         const int64_t row = start + m * image_stride + first;

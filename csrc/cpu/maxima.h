@@ -55,6 +55,25 @@ Acc plane_maximum(const L* logits, int64_t cells) {
   return usable_maximum<Acc>(broadcast<Acc>(horizontal_maximum<Acc>(pairs)))[0];
 }
 
+// The maximum of the plane after the current one, found in the pass over the current one: a search of
+// its own would wait for one stream from memory while the others stand still.
+template <class Acc, class L>
+class NextMaximum {
+ public:
+  NextMaximum(const L* logits, bool there) : logits_(there ? logits : nullptr) {}
+
+  LESIONKIT_INLINE void visit(int64_t i, int64_t left) {
+    if (logits_) top_ = maximum<Acc>(top_, load<Acc>(logits_ + i, left, kLowest<Acc>));
+  }
+  Acc maximum_of_plane() const {
+    return usable_maximum<Acc>(broadcast<Acc>(horizontal_maximum<Acc>(top_)))[0];
+  }
+
+ private:
+  const L* logits_;
+  Vector<Acc> top_ = broadcast<Acc>(kLowest<Acc>);
+};
+
 // How often a plane's maximum occurs, and the cells [begin, end) outside which it does not.
 template <class Acc>
 struct Ties {
@@ -63,25 +82,31 @@ struct Ties {
   int64_t end;
 };
 
-template <class Acc, class L>
-Ties<Acc> find_ties(const L* logits, int64_t cells, Vector<Acc> top) {
-  using Index = typename Lanes<Acc>::Mask;
-  const Vector<Acc> one = broadcast<Acc>(1);
-  Vector<Acc> counts{};
-  Index last{}, vector{};  // the number of the last vector with a tie in this lane; the current one
-  for_each_vector<Acc>(cells, [&](int64_t i, int64_t left) LESIONKIT_INLINE {
-    const Mask<Acc> tied = load<Acc>(logits + i, left, kLowest<Acc>) == top;
-    counts += tied ? one : Vector<Acc>{};
-    last = tied ? vector : last;
-    vector += 1;
-  });
-  int64_t highest = 0;
-  for (int lane = 0; lane < kLanes<Acc>; ++lane) highest = last[lane] > highest ? last[lane] : highest;
-  const Acc count = horizontal_sum<Acc>(counts);
-  const int64_t begin = highest * kLanes<Acc>;
-  const int64_t end = begin + kLanes<Acc> < cells ? begin + kLanes<Acc> : cells;
-  return {count, count == 1 ? begin : 0, end};
-}
+// Finds the ties in a pass that visits the vectors of a plane anyway.
+template <class Acc>
+class TieFinder {
+ public:
+  void visit(Mask<Acc> tied) {
+    counts_ += tied ? broadcast<Acc>(1) : Vector<Acc>{};
+    last_ = tied ? visited_ : last_;
+    visited_ += 1;
+  }
+
+  Ties<Acc> ties(int64_t cells) const {
+    int64_t highest = 0;
+    for (int lane = 0; lane < kLanes<Acc>; ++lane) {
+      highest = last_[lane] > highest ? last_[lane] : highest;
+    }
+    const Acc count = horizontal_sum<Acc>(counts_);
+    const int64_t begin = highest * kLanes<Acc>;
+    const int64_t end = begin + kLanes<Acc> < cells ? begin + kLanes<Acc> : cells;
+    return {count, count == 1 ? begin : 0, end};
+  }
+
+ private:
+  Vector<Acc> counts_{};
+  Mask<Acc> last_{}, visited_{};  // per lane, the number of the last vector with a tie; vectors seen
+};
 
 }  // namespace
 }  // namespace lesionkit::cpu::LESIONKIT_ISA

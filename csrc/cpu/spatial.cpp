@@ -12,14 +12,19 @@ void spatial_forward(const X* x, const L* logits, X* y, SpatialShape shape, doub
   using Acc = Accumulator<X, L>;
   const Vector<Acc> scale = broadcast<Acc>(exp2_scale<Acc>(temperature));
   const Output<X> y_out(y, shape.cells, shape.elements() * sizeof(X) >= kLargeBytes);
+  if (begin == end) return;
+  Acc plane_top = plane_maximum<Acc>(logits + begin * shape.cells, shape.cells);
   for (int64_t plane = begin; plane < end; ++plane) {
     const int64_t start = plane * shape.cells;
-    const Vector<Acc> top = broadcast<Acc>(plane_maximum<Acc>(logits + start, shape.cells));
+    const Vector<Acc> top = broadcast<Acc>(plane_top);
+    NextMaximum<Acc, L> next(logits + start + shape.cells, plane + 1 < end);
     for_each_vector<Acc>(shape.cells, [&](int64_t i, int64_t left) LESIONKIT_INLINE {
       const Vector<Acc> c = load<Acc>(logits + start + i, left);
       const Vector<Acc> weight = exp2_of_nonpositive<Acc>((c - top) * scale);
       y_out.store(start + i, load<Acc>(x + start + i, left) * weight, left);
+      next.visit(i, left);
     });
+    plane_top = next.maximum_of_plane();
   }
 }
 
@@ -31,11 +36,14 @@ void spatial_backward(const X* grad, const X* x, const L* logits, X* dx, L* dlog
   const Vector<Acc> inverse_temperature = broadcast<Acc>(inverse<Acc>(temperature));
   const Output<X> dx_out(dx, shape.cells, shape.elements() * sizeof(X) >= kLargeBytes);
   const Output<L> dlogits_out(dlogits, shape.cells, shape.elements() * sizeof(L) >= kLargeBytes);
+  if (begin == end) return;
+  Acc plane_top = plane_maximum<Acc>(logits + begin * shape.cells, shape.cells);
   for (int64_t plane = begin; plane < end; ++plane) {
     const int64_t start = plane * shape.cells;
-    const Vector<Acc> top = broadcast<Acc>(plane_maximum<Acc>(logits + start, shape.cells));
-    const Ties<Acc> ties = find_ties<Acc>(logits + start, shape.cells, top);
+    const Vector<Acc> top = broadcast<Acc>(plane_top);
+    NextMaximum<Acc, L> next(logits + start + shape.cells, plane + 1 < end);
     Vector<Acc> sums{};
+    TieFinder<Acc> finder;
     for_each_vector<Acc>(shape.cells, [&](int64_t i, int64_t left) LESIONKIT_INLINE {
       const Vector<Acc> c = load<Acc>(logits + start + i, left, kLowest<Acc>);
       const Vector<Acc> weight = exp2_of_nonpositive<Acc>((c - top) * scale);
@@ -44,7 +52,11 @@ void spatial_backward(const X* grad, const X* x, const L* logits, X* dx, L* dlog
       dx_out.store(start + i, dx_value, left);
       dlogits_out.store(start + i, h, left);
       sums += h;
+      finder.visit(c == top);
+      next.visit(i, left);
     });
+    plane_top = next.maximum_of_plane();
+    const Ties<Acc> ties = finder.ties(shape.cells);
     // Only the tied maxima lack their share: the vectors that may hold one are computed again, since
     // what was stored may be rounded to 16 bits and is on its way to memory. A sum that is not
     // finite reaches the whole plane.
