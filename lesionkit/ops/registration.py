@@ -154,7 +154,7 @@ def _fold_into_samples(num_tensors: int) -> Callable:
                 mapped = tensor.movedim(dim, 0)
             folded.append(mapped.flatten(0, 1))
         result = op(*folded, *arguments[num_tensors:])
-        unfolded = (info.batch_size, -1)
+        unfolded = mapped.shape[:2]
         if isinstance(result, Tensor):
             return result.unflatten(0, unfolded), 0
         return tuple(part.unflatten(0, unfolded) for part in result), (0,) * len(result)

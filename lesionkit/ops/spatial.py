@@ -61,6 +61,8 @@ def _paper_steps(x: Tensor, logits: Tensor, temperature: float) -> Tensor:
     if x.numel() == 0:
         return (x * logits).to(x.dtype)  # a maximum over nothing does not exist
     wide = torch.promote_types(torch.promote_types(x.dtype, logits.dtype), torch.float32)
+    if not 1e-30 < temperature < 1e30:
+        wide = torch.float64  # logits / temperature would leave float32's range
     weights = torch.softmax(logits.to(wide).flatten(-2) / temperature, dim=-1)
     weights = weights / weights.amax(dim=-1, keepdim=True)
     return (x.to(wide) * weights.reshape(x.shape)).to(x.dtype)

@@ -116,7 +116,7 @@ class AttentionContract:
         for result in with_gradients(type(self).op, inputs(self.num_logits, shape)):
             assert result.shape == tuple(shape)
 
-    @pytest.mark.parametrize("temperature", [1e-30, 0.01, 1.0, 1e30])
+    @pytest.mark.parametrize("temperature", [1e-45, 1e-30, 0.01, 1.0, 1e30, 1e45])
     def test_extreme_temperatures(self, backend, temperature):
         tensors = inputs(self.num_logits, (1, 3, 1, 2, 9), ties=True)
         tensors[1][0, 0, 0, 0, 0] = -INF

@@ -70,6 +70,12 @@ class RegistrationContract:
             one = type(self).op(tensors[0], many[index], *tensors[2:])
             assert torch.equal(values[index], one)
 
+    def test_vmap_over_nothing(self):
+        tensors = inputs(self.num_logits, (0, 2, 3, 2, 4, 5))
+        assert torch.func.vmap(type(self).op)(*tensors).shape == (0, 2, 3, 2, 4, 5)
+        total = torch.func.grad(lambda *args: type(self).op(*args).sum())
+        assert torch.func.vmap(total)(*tensors).shape == (0, 2, 3, 2, 4, 5)
+
     def test_second_derivative_is_refused(self):
         tensors = inputs(self.num_logits, (1, 3, 1, 2, 2), torch.float64)
         x = tensors[0].requires_grad_()
