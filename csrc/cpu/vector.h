@@ -12,6 +12,7 @@
 #endif
 
 #include "numeric.h"
+#include "temperature.h"
 
 namespace lesionkit::cpu::LESIONKIT_ISA {
 namespace {
@@ -262,22 +263,6 @@ inline Vector<Acc> exp2_of_nonpositive(Vector<Acc> t) {
       reinterpret_cast<Vector<Acc>>(exponent + reinterpret_cast<Integer>(broadcast<Acc>(1)));
   // A product rather than a sum of bits, so that a NaN stays one.
   return t < static_cast<Acc>(Lanes<Acc>::lowest_exponent) ? Vector<Acc>{} : power * two_to_integer;
-}
-
-// log2(e) / T, kept normal: at 0 a -inf logit would become NaN, at infinity every maximum would.
-template <class Acc>
-inline Acc exp2_scale(double temperature) {
-  const double scale = 1.4426950408889634074 / temperature;
-  const double lowest = sizeof(Acc) == 4 ? 0x1p-126 : 0x1p-1022;
-  const double highest = sizeof(Acc) == 4 ? 0x1p127 : 0x1p1023;
-  return static_cast<Acc>(scale < lowest ? lowest : scale > highest ? highest : scale);
-}
-
-// 1 / T, kept finite: 0 times infinity would make NaN of a gradient of 0.
-template <class Acc>
-inline Acc inverse(double temperature) {
-  const double highest = sizeof(Acc) == 4 ? 0x1p127 : 0x1p1023;
-  return static_cast<Acc>(1 / temperature < highest ? 1 / temperature : highest);
 }
 
 }  // namespace
