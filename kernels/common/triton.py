@@ -1,4 +1,4 @@
-"""What the Triton kernels share: number rules, weights, index folding and the checks of a launch."""
+"""What the Triton kernels share: number rules, folding of grids, checks before a launch."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -36,13 +36,13 @@ INTERPRETED = not isinstance(maximum, triton.JITFunction)
 
 
 def fold_yz(count: int) -> tuple[int, int]:
-    """Grid sizes in y and z with at least `count` programs; the kernel leaves at those past the end."""
+    """Grid sizes in y and z with `count` programs or more; those past the end do nothing."""
     y = min(count, MOST_YZ)
     return y, triton.cdiv(count, y)
 
 
 def fold_xy(count: int) -> tuple[int, int]:
-    """Grid sizes in x and y with at least `count` programs; the kernel leaves at those past the end."""
+    """Grid sizes in x and y with `count` programs or more; those past the end do nothing."""
     x = min(count, MOST_X)
     return x, triton.cdiv(count, x)
 

@@ -9,8 +9,6 @@ there is no shared memory and no barrier, and each tensor moves once.
 import torch
 import triton
 import triton.language as tl
-from torch import Tensor
-
 from lesionkit.kernels.common.triton import (
     check_launch,
     exp2_scale,
@@ -21,6 +19,7 @@ from lesionkit.kernels.common.triton import (
     program_yz,
     usable_maximum,
 )
+from torch import Tensor
 
 # The unrolled tiles of more images do not fit into registers; they are looped over, tile by tile,
 # and read again out of the caches.
@@ -54,7 +53,7 @@ def forward_kernel(
     c = ()
     for m in tl.static_range(M):
         row = (sample * M + m) * columns + first
-        c = c + (tl.load(logits + row + lane, mask=mask),)
+        c += (tl.load(logits + row + lane, mask=mask),)
     top = c[0].to(tl.float32)
     for m in tl.static_range(1, M):
         top = maximum(top, c[m].to(tl.float32))
@@ -80,7 +79,7 @@ def backward_kernel(
     c = ()
     for m in tl.static_range(M):
         row = (sample * M + m) * columns + first
-        c = c + (tl.load(logits + row + lane, mask=mask),)
+        c += (tl.load(logits + row + lane, mask=mask),)
     top = c[0].to(tl.float32)
     for m in tl.static_range(1, M):
         top = maximum(top, c[m].to(tl.float32))
@@ -94,7 +93,7 @@ def backward_kernel(
         dx_value = tl.load(grad + row + lane, mask=mask).to(tl.float32) * weight
         tl.store(dx + row + lane, dx_value.to(dx.dtype.element_ty), mask=mask)
         product = dx_value * tl.load(x + row + lane, mask=mask).to(tl.float32)
-        h = h + (product * inverse_temperature,)
+        h += (product * inverse_temperature,)
         total += h[m]
         ties += tl.where(c[m].to(tl.float32) == top, 1.0, 0.0)
     share = total / ties
