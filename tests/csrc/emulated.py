@@ -1,0 +1,215 @@
+"""The CUDA kernels and launchers compiled by g++, run on CPU tensors by the emulator."""
+
+import ctypes
+import functools
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import lesionkit
+from tests.ops.attention_contract import AttentionContract
+
+ROOT = Path(__file__).parents[2]
+EMULATOR = Path(__file__).parent / "emulator"
+COMPILER = os.environ.get("CXX") or shutil.which("g++")
+FLAGS = [
+    *("-std=c++20", "-O1", "-w", "-fPIC", "-ffp-contract=off"),
+    *("-Itests/csrc/emulator", "-Ikernels", "-Icsrc"),  # the emulator's headers are found first
+]
+SANITIZERS = [
+    *("-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
+    "-fno-omit-frame-pointer",
+]
+TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2, torch.float64: 3}
+C_TYPES = {"double": ctypes.c_double, "int64_t": ctypes.c_int64, "int": ctypes.c_int}
+
+
+def compile_library(target: Path, *flags: str) -> None:
+    """Build `target` of all launchers, two files at a time."""
+    sources = [*sorted((ROOT / "csrc/cuda").glob("*.cu")), EMULATOR / "control.cpp"]
+
+    def run(*arguments: object) -> None:
+        command = [COMPILER, *FLAGS, *flags, *map(str, arguments)]
+        result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+        if result.returncode:
+            raise RuntimeError(f"{' '.join(command)}:\n{result.stderr}")
+
+    with tempfile.TemporaryDirectory() as folder:
+        objects = [Path(folder, f"{source.name}.o") for source in sources]
+        with ThreadPoolExecutor(2) as pool:
+            list(
+                pool.map(
+                    lambda source, output: run("-x", "c++", "-c", source, "-o", output),
+                    sources,
+                    objects,
+                )
+            )
+        run("-shared", *objects, "-o", target)
+
+
+def library_path(*flags: str) -> Path:
+    """The library, built anew when a source or a flag has changed."""
+    folders = (ROOT / "kernels", ROOT / "csrc", EMULATOR)
+    sources = sorted(path for folder in folders for path in folder.rglob("*.*") if path.is_file())
+    digest = hashlib.sha256(repr((COMPILER, FLAGS, flags)).encode())
+    for path in sources:
+        if path.suffix in (".h", ".cuh", ".cu", ".cpp"):
+            digest.update(path.read_bytes())
+    target = Path(tempfile.gettempdir(), f"lesionkit_emulated_{digest.hexdigest()[:20]}.so")
+    if not target.exists():
+        built = target.with_suffix(f".{os.getpid()}")
+        compile_library(built, *flags)
+        built.replace(target)
+    return target
+
+
+class Emulator:
+    """The C interface of csrc/cuda/launch.h on CPU memory."""
+
+    def __init__(self, path: Path):
+        self.library = ctypes.CDLL(str(path))
+        header = re.sub(r"//.*", "", (ROOT / "csrc/cuda/launch.h").read_text())
+        for result, name, parameters in re.findall(
+            r"LESIONKIT_API\s+(int|int64_t)\s+(\w+)\(([^)]*)\)", header
+        ):
+            if hasattr(self.library, name):
+                function = getattr(self.library, name)
+                function.restype = C_TYPES[result]
+                kinds = (parameter.split()[0] for parameter in parameters.split(","))
+                function.argtypes = [
+                    ctypes.c_void_p if "*" in parameter else C_TYPES[kind]
+                    for parameter, kind in zip(parameters.split(","), kinds, strict=True)
+                    if kind != "void" or "*" in parameter
+                ]
+        self.library.emulator_problem.restype = ctypes.c_char_p
+        self.library.emulator_launches.restype = ctypes.c_char_p
+        self.library.emulator_set_seed.argtypes = [ctypes.c_uint64]
+
+    def seed(self, number: int) -> None:
+        """Shuffle threads and blocks of all further launches; 0: take them in order."""
+        self.library.emulator_set_seed(number)
+
+    def launches(self) -> list[list[str]]:
+        """Name, geometry and arguments of each kernel started since the last call."""
+        text = self.library.emulator_launches().decode()
+        return [line.split(";") for line in text.splitlines()]
+
+    def call(self, name: str, *arguments: object) -> None:
+        """Run lesionkit_<name>; tensors become pointers, types their numbers. The stream is null."""
+        values = [
+            TYPES[value]
+            if isinstance(value, torch.dtype)
+            else value.data_ptr()
+            if isinstance(value, Tensor)
+            else value
+            for value in arguments
+        ]
+        error = getattr(self.library, f"lesionkit_{name}")(*values, None)
+        assert error == 0, f"{name}: error {error}, {self.library.emulator_problem().decode()}"
+
+
+def misaligned(tensor: Tensor, elements: int = 1) -> Tensor:
+    """A contiguous copy that begins `elements` past an aligned address and ends its memory."""
+    buffer = tensor.new_empty(elements + tensor.numel())
+    return buffer[elements:].view(tensor.shape).copy_(tensor)
+
+
+def attention(emulator: Emulator, kernel: str, offset: int = 0) -> type[AttentionContract]:
+    """The contract's checks for an attention kernel; all memory `offset` elements off alignment."""
+    num_logits = 2 if kernel == "dual" else 1
+
+    def sizes(x: Tensor) -> tuple[int, ...]:
+        samples, images, channels, height, width = x.shape
+        return {
+            "contextual": (samples, images, channels * height * width),
+            "spatial": (samples * images * channels, height * width),
+            "dual": (samples, images, channels, height * width),
+        }[kernel]
+
+    def result_like(tensor: Tensor) -> Tensor:
+        return misaligned(torch.full_like(tensor, torch.nan), offset)
+
+    class Function(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, *arguments):
+            tensors = [misaligned(tensor, offset) for tensor in arguments[: 1 + num_logits]]
+            ctx.save_for_backward(*tensors)
+            ctx.temperatures = arguments[1 + num_logits :]
+            x, logits, *_ = tensors
+            y = result_like(x)
+            types = x.dtype, logits.dtype
+            emulator.call(
+                f"{kernel}_forward", *tensors, y, *types, *sizes(x), *map(float, ctx.temperatures)
+            )
+            return y
+
+        @staticmethod
+        def backward(ctx, grad):
+            tensors = ctx.saved_tensors
+            x, logits, *_ = tensors
+            results = [result_like(tensor) for tensor in tensors]
+            types = x.dtype, logits.dtype
+            emulator.call(
+                *(f"{kernel}_backward", misaligned(grad, offset), *tensors, *results, *types),
+                *(*sizes(x), *map(float, ctx.temperatures)),
+            )
+            return *results, *(None for _ in ctx.temperatures)
+
+    defaults = {"contextual": (2.0,), "spatial": (3.0,), "dual": (2.0, 3.0)}[kernel]
+
+    class Contract(AttentionContract):
+        @staticmethod
+        def op(*arguments):
+            temperatures = arguments[1 + num_logits :] or defaults
+            return Function.apply(*arguments[: 1 + num_logits], *temperatures)
+
+        reference = staticmethod(getattr(lesionkit, f"{kernel}_attention_reference"))
+
+    Contract.num_logits = num_logits
+    return Contract
+
+
+def ps_roi_pool(emulator: Emulator, offset: int = 0):
+    """`lesionkit.ps_roi_pool` by the emulated kernels."""
+
+    class Function(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, features, rois, bins, scale, convention):
+            batch, channels, height, width = features.shape
+            shape = len(rois), batch, channels // bins**2, bins, height, width
+            ctx.geometry = *shape, float(scale), ("rfcn", "torchvision").index(convention)
+            ctx.rois = misaligned(rois, offset)
+            pooled = features.new_full((len(rois), channels // bins**2, bins, bins), torch.nan)
+            pooled = misaligned(pooled, offset)
+            features = misaligned(features, offset)
+            types = features.dtype, rois.dtype
+            emulator.call("psroi_forward", features, ctx.rois, pooled, None, *types, *ctx.geometry)
+            return pooled
+
+        @staticmethod
+        def backward(ctx, grad):
+            _, batch, channels, bins, height, width, *_ = ctx.geometry
+            result = grad.new_full((batch, channels * bins**2, height, width), torch.nan)
+            result = misaligned(result, offset)
+            grad = misaligned(grad, offset)
+            types = grad.dtype, ctx.rois.dtype
+            emulator.call("psroi_backward", grad, ctx.rois, result, None, *types, *ctx.geometry)
+            return result, None, None, None, None
+
+    def pool(features, rois, bins=7, scale=1 / 8, convention="rfcn"):
+        return Function.apply(features, rois, bins, scale, convention)
+
+    return pool
+
+
+@functools.cache
+def emulator() -> Emulator:
+    return Emulator(library_path())

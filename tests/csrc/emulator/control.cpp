@@ -1,0 +1,17 @@
+// What a test sets and asks, in the emulated library.
+#include "fibers.h"
+
+extern "C" {
+// 0: threads and blocks in order. Other seeds shuffle both.
+void emulator_set_seed(uint64_t seed) { emulator::seed = seed; }
+// What went wrong in the last launch; empty if nothing did.
+const char* emulator_problem() { return emulator::problem.c_str(); }
+// The launches since the last call, a line each.
+const char* emulator_launches() {
+  static std::string text;
+  text.clear();
+  for (const std::string& launch : emulator::launches) text += launch + "\n";
+  emulator::launches.clear();
+  return text.c_str();
+}
+}
