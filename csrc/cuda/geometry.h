@@ -35,4 +35,44 @@ constexpr bool contextual_fits(int64_t samples, int64_t columns, int lanes, int 
          samples <= kLargestGridY * kLargestGridY;
 }
 
+// `blocks` in one row as far as a row goes, then in rows of that length.
+constexpr Grid folded(int64_t blocks) {
+  return {static_cast<unsigned>(at_most(blocks, kLargestGridX)),
+          static_cast<unsigned>(divide_up(blocks, kLargestGridX))};
+}
+constexpr bool folds(int64_t blocks) { return divide_up(blocks, kLargestGridX) <= kLargestGridY; }
+
+// Spatial: how many vectors of `lanes` cells a thread holds in registers, and whether a plane has
+// a warp or a block. 0 vectors: the plane is too large and is read again instead.
+struct SpatialPlan {
+  int vectors;
+  bool warp;
+  Geometry geometry;
+};
+
+constexpr int kSpatialThreads = 512;
+constexpr int kSpatialNumbers = 32;  // of each tensor in a thread's registers
+constexpr int kSpatialWarps = 4;
+
+constexpr SpatialPlan spatial_plan(int64_t planes, int64_t cells, int lanes) {
+  const int64_t vectors = divide_up(cells, lanes);
+  for (const int each : {1, 2, 4}) {
+    if (vectors <= each * kWarpThreads) {
+      return {each, true,
+              {folded(divide_up(planes, kSpatialWarps)), kSpatialWarps * kWarpThreads}};
+    }
+  }
+  for (const int each : {4, 8}) {
+    if (each * lanes <= kSpatialNumbers && vectors <= each * kSpatialThreads) {
+      return {each, false, {folded(planes), whole_warps(divide_up(vectors, each))}};
+    }
+  }
+  return {0, false, {folded(planes), kSpatialThreads}};
+}
+
+// The same for the kernels that hold nothing in registers.
+constexpr Geometry spatial_geometry(int64_t planes, int64_t cells, int lanes) {
+  return {folded(planes), whole_warps(at_most(divide_up(cells, lanes), kSpatialThreads))};
+}
+
 }  // namespace lesionkit::cuda
