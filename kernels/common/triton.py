@@ -32,6 +32,12 @@ def program_yz():
     return tl.program_id(1) + tl.program_id(2).to(tl.int64) * tl.num_programs(1)
 
 
+@triton.jit
+def program_xy():
+    """The program's number on an axis that `fold_xy` spread over x and y."""
+    return tl.program_id(0) + tl.program_id(1).to(tl.int64) * tl.num_programs(0)
+
+
 INTERPRETED = not isinstance(maximum, triton.JITFunction)
 
 
