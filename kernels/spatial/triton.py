@@ -143,13 +143,12 @@ def looped_backward_kernel(
     elsewhere = total * 0.0
     # Only the tied maxima lack their share, and the whole plane if the sum is not finite. They are
     # computed again, since what was stored may be rounded to 16 bits.
-    everywhere = elsewhere != 0.0
     tl.debug_barrier()  # the two stores to a cell may come from different threads
     for tile in range(tiles):
         cell = tl.cast(tile, tl.int64) * BLOCK
         mask = cell + lane < cells
         c = tl.load(logits + start + cell + lane, mask=mask, other=float("-inf")).to(tl.float32)
-        again = mask & ((c == top) | everywhere)
+        again = mask & (tl.where(c == top, 1.0, elsewhere) != 0.0)
         dx_value = tl.load(grad + start + cell + lane, mask=again, other=0.0).to(tl.float32)
         dx_value *= tl.exp2((c - top) * scale)
         x_value = tl.load(x + start + cell + lane, mask=again, other=0.0).to(tl.float32)
