@@ -87,10 +87,15 @@ def _differentiable(
     """
     torch.library.register_autograd(op, backward, setup_context=setup_context)
 
+    def without_graph(*arguments):
+        # The op's own autograd runs in Python too, and would cost as much as the call.
+        with torch._C._AutoDispatchBelowAutograd():
+            return op(*arguments)
+
     class Function(torch.autograd.Function):
         @staticmethod
         def forward(*arguments):
-            return op(*arguments)
+            return without_graph(*arguments)
 
     Function.setup_context = staticmethod(setup_context)
     Function.backward = staticmethod(backward)
@@ -103,9 +108,11 @@ def _differentiable(
         Function.vmap = staticmethod(batched)
 
     def call(*arguments):
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        if torch.compiler.is_compiling():
+            return op(*arguments)
+        if torch.is_grad_enabled():
             return Function.apply(*arguments)
-        return op(*arguments)
+        return without_graph(*arguments)
 
     return call
 
