@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from lesionkit.evaluation import FrocResult, froc
 from lesionkit.inference.detect import detect_sample
 from lesionkit.models import DetectorConfig, LesionDetector, save_detector
+from lesionkit.processes import hold_interrupts
 from lesionkit.training.config import TrainingConfig
 from lesionkit.training.samples import Augmented, Samples
 
@@ -95,7 +96,9 @@ def train(
             samples.epoch = epoch
             detector.train()
             sums: dict[str, float] = {}
-            for batch in loader:
+            with hold_interrupts():  # here the workers start
+                batches = iter(loader)
+            for batch in batches:
                 for group in optimizer.param_groups:
                     group["lr"] = config.rate(step, len(loader)) * group["rate_factor"]
                 step += 1

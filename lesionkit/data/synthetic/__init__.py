@@ -3,8 +3,10 @@
 import multiprocessing
 import os
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from lesionkit.data.synthetic.findings import Finding
 from lesionkit.data.synthetic.patient import SyntheticSeries, generate_patient
 from lesionkit.errors import InputError
 from lesionkit.files import atomic_write
+from lesionkit.processes import hold_interrupts
 
 BOX_PADDING = 5.0  # pixels around the ends of the two axes, at every image size, as in DeepLesion
 TORSO = 580.0  # mm from the top of the lungs to the hips
@@ -48,6 +51,7 @@ def synthesize(
 
     Raises:
         InputError: ``out`` is not an empty folder, or a number is out of its range.
+        ChildProcessError: a worker process was killed.
     """
     out = Path(out)
     if patients < 3:
@@ -70,13 +74,34 @@ def synthesize(
         results = map(write, numbers)
         _collect(rows, results, patients, progress)
     else:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(workers, patients), mp_context=context) as pool:
-            _collect(rows, pool.map(write, numbers), patients, progress)
+        with _map(write, numbers, min(workers, patients)) as results:
+            _collect(rows, results, patients, progress)
     splits = _splits(patients, seed)
     for row in rows:
         row["Train_Val_Test"] = splits[row["Patient_index"] - 1]
     write_dl_info(out / "DL_info.csv", rows)
+
+
+@contextmanager
+def _map(function: Callable, items: Iterable, workers: int) -> Iterator[Iterable]:
+    """``map`` in processes, which leave Ctrl-C to this one and are ended if the block raises."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        others = multiprocessing.active_children()
+        with hold_interrupts():
+            futures = [pool.submit(function, item) for item in items]
+            started = [one for one in multiprocessing.active_children() if one not in others]
+        try:
+            yield (future.result() for future in futures)
+        except BaseException as error:
+            for process in started:
+                process.terminate()
+            if isinstance(error, BrokenProcessPool):
+                raise ChildProcessError(
+                    "a worker process was killed, perhaps for want of memory; ask for smaller "
+                    "images, or close other programs"
+                ) from error
+            raise
 
 
 def _collect(
