@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lesionkit.cli.options import Device, Overwrite, Seed, check_seed, choose_device, limit_threads
+from lesionkit.cli.options import (
+    Device,
+    Overwrite,
+    Patients,
+    Seed,
+    choose_device,
+    limit_threads,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,9 +32,7 @@ def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.")] = Path(
         "lesionkit-demo"
     ),
-    patients: Annotated[
-        int, typer.Option("--patients", help="Synthetic patients, at least 3.")
-    ] = 72,
+    patients: Patients = 72,
     seed: Seed = 0,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -48,7 +53,6 @@ def demo(
     from lesionkit.models import PRESETS, load_detector
     from lesionkit.training import TRAINING_PRESETS, deeplesion_samples, train
 
-    check_seed(seed)
     chosen = choose_device(device)
     detector, training = PRESETS[PRESET], replace(TRAINING_PRESETS[PRESET], seed=seed)
     limit_threads(detector.backbone)

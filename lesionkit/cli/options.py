@@ -7,12 +7,21 @@ import typer
 
 from lesionkit.errors import InputError
 
+MAX_SEED = 2**32 - 1  # NumPy's and PyTorch's generators take no more
+MAX_PATIENTS = 999_999  # what the six digits in DeepLesion's file names can count
+
 Out = Annotated[Path, typer.Option("--out", help="Folder for the results.", show_default=False)]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the results of an earlier run in --out.")
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
-Seed = Annotated[int, typer.Option("--seed", help="Of every random choice; 0 or more.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=MAX_SEED, help="Of every random choice.")]
+Patients = Annotated[
+    int,
+    typer.Option(
+        "--patients", min=3, max=MAX_PATIENTS, help="Synthetic patients, at least one a split."
+    ),
+]
 
 
 def choose_device(name: str) -> str:
@@ -42,8 +51,3 @@ def limit_threads(backbone: str) -> None:
 
     if backbone == "small":
         torch.set_num_threads(1)
-
-
-def check_seed(seed: int) -> None:
-    if not 0 <= seed < 2**32:
-        raise InputError(f"--seed must be in 0..4294967295, got {seed}")

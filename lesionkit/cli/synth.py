@@ -4,17 +4,19 @@ from typing import Annotated
 
 import typer
 
-from lesionkit.cli.options import Out, Overwrite, Seed
+from lesionkit.cli.options import Out, Overwrite, Patients, Seed
+from lesionkit.errors import InputError
 
 WRITES = ("DL_info.csv", "Images_png")
 
 
 def synth(
     out: Out,
-    patients: Annotated[int, typer.Option("--patients", help="How many, at least 3.")] = 72,
+    patients: Patients = 72,
     seed: Seed = 0,
     image_size: Annotated[
-        int, typer.Option("--image-size", help="Pixels a side, a multiple of 8 in 64..1024.")
+        int,
+        typer.Option("--image-size", min=64, max=1024, help="Pixels a side, a multiple of 8."),
     ] = 512,
     overwrite: Overwrite = False,
 ) -> None:
@@ -27,6 +29,8 @@ def synth(
     from lesionkit.cli.progress import progress
     from lesionkit.data import synthesize
 
+    if image_size % 8:
+        raise InputError(f"--image-size {image_size}: must be a multiple of 8")
     arguments = {"patients": patients, "seed": seed, "image_size": image_size}
     config = {"command": "synth", "arguments": arguments}
     with (

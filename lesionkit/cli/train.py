@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lesionkit.cli.options import Device, Out, Overwrite, choose_device, limit_threads
+from lesionkit.cli.options import MAX_SEED, Device, Out, Overwrite, choose_device, limit_threads
 from lesionkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ def train(
     learning_rate: Annotated[
         float | None, typer.Option("--learning-rate", help="[default: the preset's]")
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="[default: the preset's]")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, max=MAX_SEED, help="[default: the preset's]")
+    ] = None,
     workers: Annotated[
         int, typer.Option("--workers", help="Processes that read what memory does not hold.")
     ] = 0,

@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -25,10 +26,24 @@ def test_same_seed_same_bytes(data, tmp_path):
     assert tree(tmp_path / "other") != tree(data)
 
 
+def test_option_names():
+    code, out, err = lesionkit("synth", "--help")
+    assert (code, err) == (0, "")
+    options = set(re.findall(r"^  (?:-\w, )?(--[\w-]+)", out, re.MULTILINE))
+    assert options == {"--out", "--patients", "--seed", "--image-size", "--overwrite", "--help"}
+
+
 @pytest.mark.parametrize(
-    "option,value", [("--patients", 2), ("--image-size", 63), ("--seed", -1), ("--patients", "x")]
+    "option,values",
+    [
+        ("--seed", [-1, "1.5", "1e3", "one", "", 2**32, 10**30, "nan"]),
+        ("--patients", [2, 0, -5, "x", 10**6, 10**30]),
+        ("--image-size", [63, 100, 0, 1032, "512px"]),
+        ("--image_size", [512]),
+    ],
 )
-def test_bad_numbers_write_nothing(tmp_path, option, value):
+def test_bad_options_write_nothing(tmp_path, option, values):
     out = tmp_path / "out"
-    assert_refused(lesionkit("synth", "--out", out, option, value), option.lstrip("-")[:5])
+    for value in values:
+        assert_refused(lesionkit("synth", "--out", out, option, value), option)
     assert not out.exists()

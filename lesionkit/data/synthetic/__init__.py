@@ -20,6 +20,7 @@ from lesionkit.errors import InputError
 from lesionkit.files import atomic_write
 from lesionkit.processes import hold_interrupts
 
+MAX_PATIENTS = 999_999  # what the six digits in DeepLesion's file names can count
 BOX_PADDING = 5.0  # pixels around the ends of the two axes, at every image size, as in DeepLesion
 TORSO = 580.0  # mm from the top of the lungs to the hips
 WINDOWS = {1: (-500, 1300), 3: (-175, 275), 5: (-1500, 500)}  # by lesion type, HU
@@ -54,8 +55,10 @@ def synthesize(
         ChildProcessError: a worker process was killed.
     """
     out = Path(out)
-    if patients < 3:
-        raise InputError(f"patients must be at least 3, one for each split, got {patients}")
+    if not 3 <= patients <= MAX_PATIENTS:
+        raise InputError(
+            f"patients must be in 3..{MAX_PATIENTS}, at least one for each split, got {patients}"
+        )
     if seed < 0:
         raise InputError(f"seed must not be negative, got {seed}")
     if image_size % 8 or not 64 <= image_size <= 1024:
