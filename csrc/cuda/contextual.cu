@@ -10,25 +10,6 @@ namespace {
 
 namespace kernels = lesionkit::contextual;
 
-// Calls body(Constant<M>) if there is a kernel that holds M images in registers, body(Constant<0>)
-// if not.
-template <bool registers, class Body>
-int with_images(int64_t images, const Body& body) {
-  if constexpr (registers) {
-    switch (images) {
-      case 3:
-        return body(Constant<3>{});
-      case 5:
-        return body(Constant<5>{});
-      case 7:
-        return body(Constant<7>{});
-      case 9:
-        return body(Constant<9>{});
-    }
-  }
-  return body(Constant<0>{});
-}
-
 template <class X, class L, int N>
 int forward(const X* x, const L* logits, X* y, int64_t samples, int64_t images, int64_t columns,
             float scale, void* stream) {

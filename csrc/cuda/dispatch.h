@@ -41,4 +41,23 @@ bool aligned(int lanes, Pointers... pointers) {
 template <int Value>
 using Constant = std::integral_constant<int, Value>;
 
+// Calls body(Constant<M>{}) for a number of images that kernels are unrolled for, if there are any
+// for these types, else body(Constant<0>{}).
+template <bool unrolled, class Body>
+int with_images(int64_t images, const Body& body) {
+  if constexpr (unrolled) {
+    switch (images) {
+      case 3:
+        return body(Constant<3>{});
+      case 5:
+        return body(Constant<5>{});
+      case 7:
+        return body(Constant<7>{});
+      case 9:
+        return body(Constant<9>{});
+    }
+  }
+  return body(Constant<0>{});
+}
+
 }  // namespace lesionkit::cuda

@@ -75,4 +75,15 @@ constexpr Geometry spatial_geometry(int64_t planes, int64_t cells, int lanes) {
   return {folded(planes), whole_warps(at_most(divide_up(cells, lanes), kSpatialThreads))};
 }
 
+// Dual: a block for the M planes of a sample and channel.
+constexpr Geometry dual_geometry(int64_t samples, int64_t channels, int64_t cells, int lanes,
+                                 int most_threads) {
+  return {folded(samples * channels), whole_warps(at_most(divide_up(cells, lanes), most_threads))};
+}
+
+// Partial sums of the planes in shared memory, within the 48 KB that every device has.
+constexpr int64_t kDualImages = 128;
+constexpr int dual_forward_shared(int64_t images) { return static_cast<int>(images) * 33 * 4; }
+constexpr int dual_backward_shared(int64_t images) { return static_cast<int>(images) * 66 * 4; }
+
 }  // namespace lesionkit::cuda

@@ -52,4 +52,21 @@ __device__ __forceinline__ void for_own_cells(const Division<N>& plane, int thre
   }
 }
 
+// The same for a block, but with whole warps: body(lanes, cell, has_cells) is also called where the
+// thread has no cells and others of its warp do.
+template <int N, class Body>
+__device__ __forceinline__ void for_warp_cells(const Division<N>& plane, const Body& body) {
+  const int lane = threadIdx.x % kWarp;
+  for (Index first = threadIdx.x - lane; first < plane.vectors; first += blockDim.x) {
+    const Index vector = first + lane;
+    body(Lanes<N>{}, plane.vector_cell(vector), vector < plane.vectors);
+  }
+  if constexpr (N > 1) {
+    for (Index first = threadIdx.x - lane; first < plane.edges; first += blockDim.x) {
+      const Index edge = first + lane;
+      body(Lanes<1>{}, plane.edge_cell(edge), edge < plane.edges);
+    }
+  }
+}
+
 }  // namespace lesionkit::device

@@ -131,7 +131,7 @@ __global__ void __launch_bounds__(most_threads(warp))
 #pragma unroll
   for (int v = 0; v < V; ++v) {
     if (own.has(v)) g_read[v] = load_once<N>(grad + own.element(v));
-    if (own.has(v)) x_read[v] = load_once<N>(x + own.element(v));
+    if (V < 8 && own.has(v)) x_read[v] = load_once<N>(x + own.element(v));
   }
   if (edges && own.has_edge) {
     c_edge = read(logits + own.edge);
@@ -155,6 +155,8 @@ __global__ void __launch_bounds__(most_threads(warp))
   float sum_and_ties[2] = {0, 0};
 #pragma unroll
   for (int v = 0; v < V; ++v) {
+    // 8 vectors of three tensors at once are more than the registers hold.
+    if (V >= 8 && own.has(v)) x_read[v] = load_once<N>(x + own.element(v));
     unpack(c_read[v], c);
     unpack(g_read[v], g);
     unpack(x_read[v], value);
