@@ -38,6 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     import typer
 
+    if hasattr(sys.stdout, "reconfigure"):  # names of files may be no text
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if "LESIONKIT_BACKEND" in os.environ:
+        try:
+            import lesionkit.ops  # noqa: F401
+        except ValueError as error:
+            raise InputError(f"LESIONKIT_BACKEND: {error}") from None
     command = _command()
     try:
         # Not command.main: it has its own ideas of Ctrl-C, which differ from version to version.
@@ -45,7 +52,8 @@ def _run(arguments: list[str]) -> int:
             code = command.invoke(context) or 0
     except typer.Exit as done:
         code = done.exit_code
-    sys.stdout.flush()  # here, where a closed pipe is no fault
+    if sys.stdout is not None:
+        sys.stdout.flush()  # here, where a closed pipe is no fault
     return code
 
 

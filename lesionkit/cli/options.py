@@ -25,7 +25,23 @@ Patients = Annotated[
 
 
 def choose_device(name: str) -> str:
-    """ "cpu", "cuda" or "cuda:N". Raises InputError for a device that is not there."""
+    """ "cpu", "cuda" or "cuda:N".
+
+    Raises InputError for a device that is not there, or that the chosen backend cannot run on.
+    """
+    import torch
+
+    from lesionkit.ops import backends
+
+    device = _present_device(name)
+    try:
+        backends.resolve(torch.empty(0, device=device))
+    except RuntimeError as error:
+        raise InputError(f"--device {name}: {error}") from None
+    return device
+
+
+def _present_device(name: str) -> str:
     import torch
 
     kind, _, index = name.partition(":")

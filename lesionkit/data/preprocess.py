@@ -58,9 +58,11 @@ class Preprocessing:
     crop: bool = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "window", tuple(self.window))  # JSON gives a list
+        if isinstance(self.window, list):  # as JSON gives it
+            object.__setattr__(self, "window", tuple(self.window))
         images, size, window = self.num_images, self.max_size, self.window
-        rising = len(window) == 2 and all(map(_is_finite, window)) and window[0] < window[1]
+        is_pair = isinstance(window, tuple) and len(window) == 2
+        rising = is_pair and all(map(_is_finite, window)) and window[0] < window[1]
         odd = _is_int(images) and 0 < images < 100 and images % 2
         for name, valid, allowed in (
             ("num_images", odd, "an odd integer from 1 to 99"),

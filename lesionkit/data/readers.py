@@ -84,6 +84,8 @@ def _read(path: Path, series: str | None) -> CTVolume:
         return read_folder(path, series)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
+    if not path.is_file():
+        raise InputError(f"{path}: a pipe or a device; give a file or a folder")
     suffix = _suffix(path)
     if suffix in _IMAGE_IO:
         if series is not None:

@@ -1,5 +1,6 @@
 """Running a detector over the key slices of a scan or a data set."""
 
+import operator
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -55,10 +56,13 @@ def detect_volume(
     Args:
         model: in evaluation mode, on any device.
         volume: the scan.
-        key_slices: indices into ``volume.hu``; all of them by default.
+        key_slices: indices into ``volume.hu``, integers of any kind; all of them by default.
         progress: called with (slices done, slices in all).
+
+    Raises ValueError or TypeError for a key slice that is none of the scan.
     """
-    keys = list(range(len(volume.hu)) if key_slices is None else key_slices)
+    wanted = range(len(volume.hu)) if key_slices is None else key_slices
+    keys = [operator.index(key) for key in wanted]
     found = {}
     for done, key in enumerate(keys, 1):
         images, transform = prepare_volume_sample(volume, key, model.config.preprocessing)

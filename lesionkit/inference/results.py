@@ -46,7 +46,13 @@ def collect_findings(
         found: slice index to "boxes" [n, 4] and "scores" [n], as ``detect_volume`` gives it.
         score_threshold: the least score kept.
         max_findings: the most boxes kept.
+
+    Raises ValueError for a threshold outside 0..1 or fewer than one finding.
     """
+    if not 0 <= score_threshold <= 1:
+        raise ValueError(f"score_threshold must be in 0..1, got {score_threshold}")
+    if max_findings < 1:
+        raise ValueError(f"max_findings must be at least 1, got {max_findings}")
     findings = [
         Finding(key, tuple(box), score)
         for key, boxes in found.items()
@@ -92,7 +98,8 @@ def write_findings(
         path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     with (
         atomic_write(Path(folder, "detections.csv")) as path,
-        open(path, "w", newline="", encoding="utf-8") as stream,
+        # A file name that is no text is written with escapes, as JSON does.
+        open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as stream,
     ):
         writer = csv.writer(stream)
         writer.writerow(_CSV_COLUMNS)

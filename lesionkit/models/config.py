@@ -190,7 +190,9 @@ def _pair(name: str, value: object) -> tuple[Any, Any]:
 
 def _fields(kind: type, values: object, prefix: str = "") -> dict[str, Any]:
     if not isinstance(values, Mapping):
-        raise InputError(f"detector config: {prefix or 'it'} must be a mapping, got {values!r}")
+        raise InputError(
+            f"detector config: {prefix.rstrip('.') or 'it'} must be a mapping, got {values!r}"
+        )
     known = [f.name for f in dataclasses.fields(kind)]
     for name in values:
         if name not in known:

@@ -48,7 +48,10 @@ class TrainingConfig:
     workers: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "milestones", tuple(self.milestones))  # JSON gives a list
+        if isinstance(self.milestones, list):  # as JSON gives it
+            object.__setattr__(self, "milestones", tuple(self.milestones))
+        if not isinstance(self.milestones, tuple) or not all(map(_is_epoch, self.milestones)):
+            raise ValueError(f"milestones must be numbers of epochs >= 0, got {self.milestones!r}")
         for name, low, high, kind in _BOUNDS:
             value = getattr(self, name)
             accepted = (int, float) if kind is float else (int,)
@@ -74,6 +77,10 @@ class TrainingConfig:
             done = step / (self.epochs * steps_per_epoch)
             return rate * (1 + math.cos(math.pi * min(done, 1.0))) / 2
         return rate * 0.1 ** sum(step >= m * steps_per_epoch for m in self.milestones)
+
+
+def _is_epoch(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 _NOUNS = {int: "a whole number", float: "a number"}

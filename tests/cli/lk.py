@@ -17,9 +17,18 @@ def lesionkit(*arguments: object) -> tuple[int, str, str]:
     return code, out.getvalue(), err.getvalue()
 
 
-def in_a_process(*arguments: object, cwd: object = None) -> subprocess.CompletedProcess:
+def in_a_process(
+    *arguments: object, cwd: object = None, **environment: str
+) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "lesionkit", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300)
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=300,
+        env={**os.environ, **environment},
+    )
 
 
 def assert_refused(result: tuple[int, str, str], *words: str) -> None:

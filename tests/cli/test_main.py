@@ -72,6 +72,31 @@ def test_errors_become_one_line(monkeypatch, capsys, error, code, line):
     assert captured.out == ""
 
 
+def test_unknown_backend_in_the_environment(tmp_path):
+    done = in_a_process("doctor", cwd=tmp_path, LESIONKIT_BACKEND="fast")
+    assert_refused((done.returncode, done.stdout, done.stderr), "LESIONKIT_BACKEND", "fast", "cpu")
+
+
+def test_backend_that_cannot_run(tmp_path, monkeypatch):
+    from lesionkit.ops import backends
+
+    def refuse(*_):
+        raise RuntimeError("backend 'triton' cannot run on cpu tensors: no interpreter")
+
+    monkeypatch.setattr(backends, "resolve", refuse)
+    assert_refused(
+        lesionkit("demo", "--out", tmp_path / "out", "--device", "cpu"), "--device cpu", "triton"
+    )
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("redirect", ["| true", ">&-"])
+def test_nobody_reads_the_output(redirect):
+    command = f"set -o pipefail; {sys.executable} -m lesionkit --help {redirect}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.returncode in (0, 1), done.stderr) == (True, "")
+
+
 def test_faults_of_the_program_are_not_hidden(monkeypatch):
     def fail():
         raise ZeroDivisionError

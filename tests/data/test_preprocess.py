@@ -216,7 +216,7 @@ def test_preprocessing_survives_json():
         ("slice_interval", [-1.0, float("nan"), float("inf"), "2"]),
         ("pixel_spacing", [0.0, -1.0, float("nan"), None]),
         ("max_size", [0, -5, 512.0]),
-        ("window", [(5.0, 5.0), (9.0, 1.0), (0.0,), (0.0, float("inf")), ("a", "b")]),
+        ("window", [(5.0, 5.0), (9.0, 1.0), (0.0,), (0.0, float("inf")), ("a", "b"), None, 5]),
         ("mean", [float("nan"), None]),
         ("interpolation", ["nearest", None]),
         ("crop", [1, "yes"]),

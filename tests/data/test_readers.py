@@ -1,4 +1,5 @@
 import gzip
+import os
 import shutil
 import struct
 import sys
@@ -185,6 +186,12 @@ def test_nifti_without_orientation(tmp_path, hu, start):
     path.write_bytes(data)
     with pytest.raises(InputError, match=f"{path}: no orientation"):
         read_ct(path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "scan.nii")
+    with pytest.raises(InputError, match=r"scan\.nii: a pipe or a device"):
+        read_ct(tmp_path / "scan.nii")
 
 
 def test_nothing_there(tmp_path):

@@ -5,7 +5,13 @@ import pytest
 import torch
 
 from lesionkit.data import CTVolume, DeepLesion, prepare_volume_sample, synthesize
-from lesionkit.inference import detect_sample, detect_volume, evaluate_dataset
+from lesionkit.inference import (
+    collect_findings,
+    detect_sample,
+    detect_volume,
+    evaluate_dataset,
+    write_findings,
+)
 from lesionkit.models import PRESETS, LesionDetector
 
 CONFIG = replace(PRESETS["tiny"], score_threshold=0.0)
@@ -68,6 +74,16 @@ def test_volume_is_searched_slice_by_slice(model, volume):
     for key in some:
         np.testing.assert_array_equal(some[key]["boxes"], every[key]["boxes"])
     assert not np.array_equal(every[1]["boxes"], every[2]["boxes"])
+
+
+def test_key_slices_may_be_any_integers_but_no_others(model, volume, tmp_path):
+    found = detect_volume(model, volume, np.arange(2))
+    write_findings(tmp_path, volume, collect_findings(found, 0.0, 3), {})
+    assert {type(key) for key in found} == {int}
+    with pytest.raises(ValueError, match=r"key must be 0\.\.\d+ for a scan of .* got -1"):
+        detect_volume(model, volume, [-1])
+    with pytest.raises(TypeError, match="float"):
+        detect_volume(model, volume, [1.0])
 
 
 def test_dataset_in_order(model, tmp_path):

@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,6 +37,26 @@ def test_collect_sorts_cuts_and_keeps_the_slice():
     assert [(f.slice, f.box) for f in findings] == [(7, (9, 9, 10, 10)), (0, (1, 2, 3, 4))]
     assert len(collect_findings(found, 0.0, 99)) == 4
     assert collect_findings({8: entry()}) == []
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
+def test_collect_refuses_thresholds_that_are_none(value):
+    with pytest.raises(ValueError, match=f"score_threshold must be in .* got {value}"):
+        collect_findings({}, value)
+
+
+def test_collect_refuses_to_keep_none():
+    with pytest.raises(ValueError, match="max_findings must be at least 1, got -1"):
+        collect_findings({}, 0.5, -1)
+
+
+def test_a_file_name_that_is_no_text(tmp_path):
+    volume = replace(tilted_volume(), slice_files=("a.dcm", "b.dcm", "c\udcff.dcm"))
+    write_findings(tmp_path, volume, [Finding(2, (4.0, 6.0, 10.0, 8.0), 0.75)], {})
+    assert json.loads((tmp_path / "detections.json").read_text())["findings"][0]["file"] == (
+        "c\udcff.dcm"
+    )
+    assert "c\\udcff.dcm" in (tmp_path / "detections.csv").read_text()
 
 
 def test_json_gives_pixels_and_patient_millimetres(tmp_path):

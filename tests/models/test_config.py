@@ -39,7 +39,7 @@ def test_missing_fields_take_their_defaults():
             {"preprocessing": {"num_image": 3}},
             "preprocessing.num_image; .* preprocessing.num_images",
         ),
-        ({"preprocessing": 3}, "preprocessing. must be a mapping"),
+        ({"preprocessing": 3}, ": preprocessing must be a mapping"),
         ({"fc_channels": "many"}, "fc_channels must be an integer between 1 and 65536, got 'many'"),
         ({"preprocessing": {"num_images": 2}}, "num_images"),
         ([], "must be a mapping"),

@@ -44,6 +44,9 @@ def test_json_round_trip():
         ("schedule", "linear"),
         ("seed", -1),
         ("gradient_clip", "5"),
+        ("milestones", None),
+        ("milestones", ("four",)),
+        ("milestones", (4, float("nan"))),
     ],
 )
 def test_wrong_value_names_its_field(field, value):
