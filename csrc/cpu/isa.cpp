@@ -2,6 +2,8 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <stdexcept>
+#include <string>
 
 namespace lesionkit::cpu {
 namespace {
@@ -21,14 +23,22 @@ Isa supported() {
   return Isa::baseline;
 }
 
+struct Name {
+  const char* name;
+  Isa isa;
+};
+constexpr Name kNames[] = {
+    {"baseline", Isa::baseline}, {"avx2", Isa::avx2}, {"avx512", Isa::avx512}};
+
 Isa choose() {
   const Isa best = supported();
   const char* asked = std::getenv("LESIONKIT_CPU_ISA");
   if (asked == nullptr) return best;
-  Isa wanted = best;
-  if (std::strcmp(asked, "baseline") == 0) wanted = Isa::baseline;
-  if (std::strcmp(asked, "avx2") == 0) wanted = Isa::avx2;
-  return wanted < best ? wanted : best;
+  for (const auto [name, wanted] : kNames) {
+    if (std::strcmp(asked, name) == 0) return wanted < best ? wanted : best;
+  }
+  throw std::runtime_error(std::string("LESIONKIT_CPU_ISA must be baseline, avx2 or avx512, got \"") +
+                           asked + "\"; unset it for the best that this processor has");
 }
 
 }  // namespace

@@ -15,7 +15,7 @@ namespace lesionkit::cpu {
 enum class Isa { baseline, avx2, avx512 };
 
 // The best set that this processor has; the environment variable LESIONKIT_CPU_ISA (baseline, avx2
-// or avx512) lowers it, for tests and for comparing timings.
+// or avx512) lowers it, for tests and for comparing timings. Any other value of it is an exception.
 Isa best_isa();
 
 }  // namespace lesionkit::cpu

@@ -1,12 +1,10 @@
-// What the attention ops for CPU tensors share: checks, the choice of types, and threads.
+// Checks and choices of the attention ops, the same on every device.
 #pragma once
 
 #include <cmath>
 #include <tuple>
-#include <type_traits>
 
-#include "common.h"
-#include "cpu/attention.h"
+#include "torch/common.h"
 
 namespace lesionkit {
 
@@ -17,6 +15,7 @@ inline void check_like_x(const Tensor& x, const Tensor& other, const char* name)
     STD_TORCH_CHECK(other.size(axis) == x.size(axis), name, " must have x's shape, but is ",
                     other.size(axis), " instead of ", x.size(axis), " along axis ", axis);
   }
+  STD_TORCH_CHECK(other.device() == x.device(), name, " must be on x's device");
 }
 
 inline void check_temperature(double temperature, const char* name) {
@@ -24,34 +23,27 @@ inline void check_temperature(double temperature, const char* name) {
                   " must be finite and above 0, got ", temperature);
 }
 
-inline Tensor contiguous_as(const Tensor& tensor, ScalarType type) {
-  return torch::stable::contiguous(
-      tensor.scalar_type() == type ? tensor : torch::stable::to(tensor, type));
+inline void check_single(const Tensor& x, const Tensor& logits, double temperature) {
+  check_like_x(x, logits, "logits");
+  check_temperature(temperature, "temperature");
 }
 
-// The type that a tensor is read in beside another: its own, since the kernels convert while they
-// load, except that float64 is combined with float64 alone.
-inline ScalarType stored_beside(const Tensor& tensor, const Tensor& other) {
-  return other.scalar_type() == ScalarType::Double ? ScalarType::Double : tensor.scalar_type();
+inline void check_dual(const Tensor& x, const Tensor& contextual, const Tensor& spatial,
+                       double contextual_temperature, double spatial_temperature) {
+  check_like_x(x, contextual, "contextual_logits");
+  check_like_x(x, spatial, "spatial_logits");
+  check_temperature(contextual_temperature, "contextual_temperature");
+  check_temperature(spatial_temperature, "spatial_temperature");
 }
 
-// Calls body(X{}, L{}, begin, end) on torch's threads over all work items, with the stored types of
-// x and the logits.
-template <class Body>
-void for_work_items(const Tensor& x, const Tensor& logits, int64_t items, const Body& body) {
-  if (x.numel() == 0) return;
-  const int64_t grain = 1 + kElementsPerTask * items / x.numel();
-  with_stored_type(x, "x", [&](auto x_type) {
-    with_stored_type(logits, "logits", [&](auto logits_type) {
-      constexpr bool x_is_double = std::is_same_v<decltype(x_type), double>;
-      constexpr bool logits_are_double = std::is_same_v<decltype(logits_type), double>;
-      if constexpr (x_is_double == logits_are_double) {
-        torch::stable::parallel_for(0, items, grain, [&](int64_t begin, int64_t end) {
-          body(x_type, logits_type, begin, end);
-        });
-      }
-    });
-  });
+// Both sets of logits are read in one type: their own if they agree, else the wider arithmetic one.
+inline ScalarType common_logits_type(const Tensor& x, const Tensor& contextual,
+                                     const Tensor& spatial) {
+  for (const Tensor* tensor : {&x, &contextual, &spatial}) {
+    if (tensor->scalar_type() == ScalarType::Double) return ScalarType::Double;
+  }
+  return contextual.scalar_type() == spatial.scalar_type() ? contextual.scalar_type()
+                                                           : ScalarType::Float;
 }
 
 }  // namespace lesionkit

@@ -50,3 +50,16 @@ def test_same_results(isa):
     assert process.returncode == 0, process.stderr
     if isa != "baseline" and process.stdout.strip() != isa:
         pytest.skip(f"this processor has no {isa}: {process.stdout.strip()} ran instead")
+
+
+def test_unknown_set_is_an_error():
+    process = subprocess.run(
+        [sys.executable, "-c", CHECK],
+        env=os.environ | {"LESIONKIT_CPU_ISA": "avx-512"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode != 0
+    expected = 'RuntimeError: LESIONKIT_CPU_ISA must be baseline, avx2 or avx512, got "avx-512"'
+    assert expected in process.stderr

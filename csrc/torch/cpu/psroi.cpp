@@ -1,32 +1,13 @@
-#include <string>
+#include "torch/psroi.h"
 
-#include "common.h"
 #include "cpu/psroi.h"
+#include "torch/cpu/common.h"
 
 namespace lesionkit {
 namespace {
 
-constexpr int64_t kLargestExtent = int64_t{1} << 30;
-
-psroi::Convention convention_of(const std::string& name) {
-  STD_TORCH_CHECK(name == "rfcn" || name == "torchvision",
-                  "convention must be \"rfcn\" or \"torchvision\", got ", name);
-  return name == "rfcn" ? psroi::Convention::rfcn : psroi::Convention::torchvision;
-}
-
-cpu::PsroiShape checked_shape(const Tensor& rois, int64_t batch, int64_t channels, int64_t bins,
-                              int64_t height, int64_t width) {
-  STD_TORCH_CHECK(rois.is_cpu(), "rois must be on the CPU");
-  STD_TORCH_CHECK(rois.dim() == 2 && rois.size(1) == 5, "rois must be [K, 5]");
-  STD_TORCH_CHECK(
-      rois.scalar_type() == ScalarType::Float || rois.scalar_type() == ScalarType::Double,
-      "rois must be float32 or float64");
-  for (const int64_t extent : {batch, height, width}) {
-    STD_TORCH_CHECK(extent >= 0 && extent <= kLargestExtent,
-                    "batch, height and width must be 0 to ", kLargestExtent, ", got ", extent);
-  }
-  return {rois.size(0), batch, channels, static_cast<int>(bins), static_cast<int>(height),
-          static_cast<int>(width)};
+cpu::PsroiShape shape_of(const PsroiSizes& sizes) {
+  return {sizes.rois, sizes.batch, sizes.channels, sizes.bins, sizes.height, sizes.width};
 }
 
 // The plan and the memory it points to.
@@ -67,12 +48,7 @@ void for_bands(const cpu::PsroiShape& shape, int64_t cells_per_band, const Body&
 Tensor forward(const Tensor& features, const Tensor& rois, int64_t bins, double spatial_scale,
                std::string convention_name) {
   const auto convention = convention_of(convention_name);
-  STD_TORCH_CHECK(features.dim() == 4, "features must be [B, C*G*G, H, W], got ", features.dim(),
-                  " dimensions");
-  STD_TORCH_CHECK(bins >= 1 && bins <= (1 << 15) && features.size(1) % (bins * bins) == 0,
-                  "output_size must be at least 1 and its square divide the channels, got ", bins);
-  const auto shape = checked_shape(rois, features.size(0), features.size(1) / (bins * bins), bins,
-                                   features.size(2), features.size(3));
+  const auto shape = shape_of(forward_sizes(features, rois, bins));
   const Tensor pooled =
       torch::stable::new_empty(features, {shape.rois, shape.channels, bins, bins});
   if (pooled.numel() == 0) return pooled;
@@ -95,11 +71,8 @@ Tensor forward(const Tensor& features, const Tensor& rois, int64_t bins, double 
 Tensor backward(const Tensor& grad, const Tensor& rois, int64_t batch, int64_t height,
                 int64_t width, double spatial_scale, std::string convention_name) {
   const auto convention = convention_of(convention_name);
-  STD_TORCH_CHECK(grad.dim() == 4 && grad.size(2) == grad.size(3) && grad.size(2) >= 1 &&
-                      grad.size(2) <= (1 << 15) && grad.size(0) == rois.size(0),
-                  "grad must be [K, C, G, G] for K rois");
-  const int64_t bins = grad.size(2);
-  const auto shape = checked_shape(rois, batch, grad.size(1), bins, height, width);
+  const auto shape = shape_of(backward_sizes(grad, rois, batch, height, width));
+  const int64_t bins = shape.bins;
   const Tensor grad_features =
       torch::stable::new_empty(grad, {batch, shape.channels * bins * bins, height, width});
   if (grad_features.numel() == 0) return grad_features;

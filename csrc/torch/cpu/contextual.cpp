@@ -1,4 +1,4 @@
-#include "attention.h"
+#include "torch/cpu/attention.h"
 
 namespace lesionkit {
 namespace {
@@ -8,8 +8,7 @@ cpu::ContextualShape shape_of(const Tensor& x) {
 }
 
 Tensor forward(const Tensor& x, const Tensor& logits, double temperature) {
-  check_like_x(x, logits, "logits");
-  check_temperature(temperature, "temperature");
+  check_single(x, logits, temperature);
   const Tensor x_read = contiguous_as(x, stored_beside(x, logits));
   const Tensor logits_read = contiguous_as(logits, stored_beside(logits, x));
   const Tensor y = torch::stable::empty_like(x_read);
@@ -25,9 +24,8 @@ Tensor forward(const Tensor& x, const Tensor& logits, double temperature) {
 
 std::tuple<Tensor, Tensor> backward(const Tensor& grad, const Tensor& x, const Tensor& logits,
                                     double temperature) {
-  check_like_x(x, logits, "logits");
+  check_single(x, logits, temperature);
   check_like_x(x, grad, "grad");
-  check_temperature(temperature, "temperature");
   const Tensor x_read = contiguous_as(x, stored_beside(x, logits));
   const Tensor logits_read = contiguous_as(logits, stored_beside(logits, x));
   const Tensor grad_read = contiguous_as(grad, x_read.scalar_type());

@@ -1,4 +1,4 @@
-#include "attention.h"
+#include "torch/cpu/attention.h"
 
 namespace lesionkit {
 namespace {
@@ -7,27 +7,10 @@ cpu::DualShape shape_of(const Tensor& x) {
   return {x.size(0), x.size(1), x.size(2), x.size(3) * x.size(4)};
 }
 
-void check(const Tensor& x, const Tensor& contextual, const Tensor& spatial,
-           double contextual_temperature, double spatial_temperature) {
-  check_like_x(x, contextual, "contextual_logits");
-  check_like_x(x, spatial, "spatial_logits");
-  check_temperature(contextual_temperature, "contextual_temperature");
-  check_temperature(spatial_temperature, "spatial_temperature");
-}
-
-// Both sets of logits are read in one type: their own if they agree, else the wider arithmetic one.
-ScalarType logits_type(const Tensor& x, const Tensor& contextual, const Tensor& spatial) {
-  for (const Tensor* tensor : {&x, &contextual, &spatial}) {
-    if (tensor->scalar_type() == ScalarType::Double) return ScalarType::Double;
-  }
-  return contextual.scalar_type() == spatial.scalar_type() ? contextual.scalar_type()
-                                                           : ScalarType::Float;
-}
-
 Tensor forward(const Tensor& x, const Tensor& contextual, const Tensor& spatial,
                double contextual_temperature, double spatial_temperature) {
-  check(x, contextual, spatial, contextual_temperature, spatial_temperature);
-  const ScalarType type = logits_type(x, contextual, spatial);
+  check_dual(x, contextual, spatial, contextual_temperature, spatial_temperature);
+  const ScalarType type = common_logits_type(x, contextual, spatial);
   const Tensor contextual_read = contiguous_as(contextual, type);
   const Tensor spatial_read = contiguous_as(spatial, type);
   const Tensor x_read = contiguous_as(x, stored_beside(x, contextual_read));
@@ -49,9 +32,9 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad, const Tensor& x,
                                             const Tensor& contextual, const Tensor& spatial,
                                             double contextual_temperature,
                                             double spatial_temperature) {
-  check(x, contextual, spatial, contextual_temperature, spatial_temperature);
+  check_dual(x, contextual, spatial, contextual_temperature, spatial_temperature);
   check_like_x(x, grad, "grad");
-  const ScalarType type = logits_type(x, contextual, spatial);
+  const ScalarType type = common_logits_type(x, contextual, spatial);
   const Tensor contextual_read = contiguous_as(contextual, type);
   const Tensor spatial_read = contiguous_as(spatial, type);
   const Tensor x_read = contiguous_as(x, stored_beside(x, contextual_read));
