@@ -48,7 +48,7 @@ def detect(
     from lesionkit.inference import collect_findings, detect_volume, write_findings
     from lesionkit.models import load_detector
 
-    check_output(out, overwrite, WRITES)
+    check_output(out, overwrite, "detect", WRITES)
     if not 0 <= score_threshold <= 1:
         raise InputError(f"--score-threshold must be in 0..1, got {score_threshold}")
     if max_findings < 1:

@@ -23,10 +23,11 @@ UNFINISHED = "unfinished"
 _UNFINISHED = re.compile(rf"{UNFINISHED}(-\d+)?")
 
 
-def check_output(out: Path, overwrite: bool, names: Sequence[str]) -> None:
+def check_output(out: Path, overwrite: bool, command: str, names: Sequence[str]) -> None:
     """Raise InputError unless results may go to ``out``; for a check before long work.
 
-    ``names`` are the files and folders that the run will write at the top of ``out``.
+    ``names`` are the files and folders that the run of ``command`` will write at the top of
+    ``out``.
     """
     if not os.path.lexists(out):
         return
@@ -36,7 +37,7 @@ def check_output(out: Path, overwrite: bool, names: Sequence[str]) -> None:
     if any(not _is_unfinished(entry) for entry in out.iterdir()):
         if not overwrite:
             raise InputError(f"--out {out}: is not empty; name another folder or add --overwrite")
-        _check_foreign(out, names, _written(out))
+        _check_foreign(out, names, _written(out, command))
 
 
 @contextmanager
@@ -58,12 +59,14 @@ def result_folder(
         out: the result folder: new, empty, left by failed runs, or with ``overwrite`` written by
             lesionkit.
         overwrite: whether earlier results, and what failed runs have left, may be replaced.
-        config: what made the results, for config.json.
+        config: what made the results, for config.json. "command" is the verb; only its own earlier
+            results are replaced, so that detections never take the place of weights.
         names: what the block writes at the top of the folder: files and folders.
         keep_unfinished: keep the folder after a failure if there is anything in it; a note on the
             exception says where.
     """
-    check_output(out, overwrite, names)
+    command = config["command"]
+    check_output(out, overwrite, command, names)
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
     out.mkdir(parents=True, exist_ok=True)
     folder = _new_folder(out)
@@ -73,7 +76,7 @@ def result_folder(
         yield folder
         files = _files(folder)
         _write_config(folder, config, files)
-        _replace(out, folder, files, overwrite, names)
+        _replace(out, folder, files, overwrite, command, names)
     except BaseException as error:
         written = [name for name in _files(folder) if name != CONFIG]
         if keep_unfinished and any((folder / name).stat().st_size for name in written):
@@ -100,7 +103,12 @@ def _files(folder: Path) -> list[str]:
 
 
 def _replace(
-    out: Path, folder: Path, files: list[str], overwrite: bool, names: Sequence[str]
+    out: Path,
+    folder: Path,
+    files: list[str],
+    overwrite: bool,
+    command: str,
+    names: Sequence[str],
 ) -> None:
     if strays := {PurePosixPath(name).parts[0] for name in files} - {CONFIG, *names}:
         raise RuntimeError(f"the run wrote {sorted(strays)}, which it did not announce")
@@ -108,11 +116,12 @@ def _replace(
     finished = os.path.lexists(out / CONFIG)
     if finished and not overwrite:
         raise InputError(f"--out {out}: another run has put its results there meanwhile")
-    old = _written(out) if finished else set()
+    old = _written(out, command) if finished else set()
     _check_foreign(out, names, old)
     if overwrite:
-        failed = [entry for entry in out.iterdir() if entry != folder and _is_unfinished(entry)]
-        old |= {f"{entry.name}/{name}" for entry in failed for name in _written(entry)}
+        for entry in out.iterdir():
+            if entry != folder and _is_unfinished(entry, command):
+                old |= {f"{entry.name}/{name}" for name in _written(entry)}
     for name in old:
         (out / name).unlink(missing_ok=True)
     for parent in sorted({out / Path(name).parent for name in old}, reverse=True):
@@ -140,21 +149,22 @@ def _check_foreign(out: Path, names: Sequence[str], written: set[str]) -> None:
                 )
 
 
-def _is_unfinished(path: Path) -> bool:
-    """Whether it is the folder of a run that failed."""
+def _is_unfinished(path: Path, command: str | None = None) -> bool:
+    """Whether it is the folder of a run that failed, of ``command`` if that is given."""
     if not _UNFINISHED.fullmatch(path.name) or path.is_symlink():
         return False
     try:
-        _written(path)
+        _written(path, command)
     except InputError:
         return False
     return True
 
 
-def _written(folder: Path) -> set[str]:
+def _written(folder: Path, command: str | None = None) -> set[str]:
     """The files in ``folder`` that lesionkit wrote there: those that its config.json lists.
 
-    Raises InputError unless that file is lesionkit's and all that it lists are files inside.
+    Raises InputError unless that file is lesionkit's and all that it lists are files inside, and
+    unless ``command`` wrote it if that is given.
     """
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
@@ -168,6 +178,11 @@ def _written(folder: Path) -> set[str]:
         raise InputError(
             f"--out {folder}: was not written by lesionkit (its config.json does not say so), so "
             "--overwrite leaves it alone; name another folder"
+        )
+    if command not in (None, config["command"]):
+        raise InputError(
+            f"--out {folder}: holds what `lesionkit {config['command']}` wrote, and --overwrite "
+            f"replaces only what `lesionkit {command}` wrote; name another folder"
         )
     for name in config["files"]:
         if not _is_file_inside(folder, name):

@@ -71,7 +71,7 @@ def train(
     from lesionkit.training import TRAINING_PRESETS
     from lesionkit.training import train as run
 
-    check_output(out, overwrite, WRITES)
+    check_output(out, overwrite, "train", WRITES)
     if preset not in PRESETS:
         raise InputError(f"--preset {preset}: must be one of {', '.join(PRESETS)}")
     given = {

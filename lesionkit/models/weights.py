@@ -72,6 +72,8 @@ def load_detector(path: str | os.PathLike, device: str | torch.device = "cpu") -
 
 
 def _refuse_pickle(path: Path) -> None:
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path}: a pipe or a device; give a .safetensors file of weights")
     try:
         with open(path, "rb") as stream:
             head = stream.read(4)

@@ -93,6 +93,14 @@ def test_bad_input_writes_nothing(series, trained, tmp_path, options, words):
     assert not out.exists()
 
 
+def test_overwrite_does_not_take_the_weights(series, trained):
+    before = tree(trained)
+    weights = ["--weights", trained / "weights.safetensors"]
+    result = lesionkit("detect", series, *weights, "--out", trained, "--overwrite")
+    assert_refused(result, "lesionkit train", "name another folder")
+    assert tree(trained) == before
+
+
 @pytest.mark.parametrize("name", ["no/such/folder", "notes.txt"])
 def test_what_is_no_scan(trained, tmp_path, name):
     (tmp_path / "notes.txt").write_text("no scan")

@@ -75,7 +75,7 @@ def test_overwrite_leaves_others_folders_alone(tmp_path):
         write(tmp_path, {"x.txt": "1"}, overwrite=True)
     (tmp_path / "config.json").write_text('{"files": ["mine.txt"]}')
     with pytest.raises(InputError, match="was not written by lesionkit"):
-        check_output(tmp_path, True, ["x.txt"])
+        check_output(tmp_path, True, "test", ["x.txt"])
     assert {*tree(tmp_path)} == {"mine.txt", "config.json"}
 
 
@@ -86,7 +86,7 @@ def test_a_file_of_somebody_else_in_the_way_is_found_before_the_work(tmp_path, m
     before = tree(tmp_path)
     names = ["new.txt", "sub"]
     with pytest.raises(InputError, match=f"holds {mine}, which lesionkit did not write"):
-        check_output(tmp_path, True, names)
+        check_output(tmp_path, True, "test", names)
     with (
         pytest.raises(InputError, match=mine),
         result_folder(tmp_path, True, CONFIG, names),
@@ -156,6 +156,20 @@ def test_overwrite_needs_a_config_of_lesionkit(tmp_path, config):
     assert (tmp_path / "x.txt").read_text() == "1"
 
 
+def test_overwrite_replaces_results_of_the_same_command_only(tmp_path):
+    write(tmp_path, {"x.txt": "1"})
+    fail(tmp_path, overwrite=True, keep_unfinished=True)
+    before = tree(tmp_path)
+    with pytest.raises(InputError, match=r"holds what `lesionkit test` wrote.*`lesionkit other`"):
+        check_output(tmp_path, True, "other", ["y.txt"])
+    for name in ("x.txt", "config.json"):
+        (tmp_path / name).unlink()
+    with result_folder(tmp_path, True, {"command": "other"}, ["y.txt"]) as folder:
+        (folder / "y.txt").write_text("1")
+    kept = {name: content for name, content in before.items() if name.startswith("unfinished/")}
+    assert kept.items() <= tree(tmp_path).items()
+
+
 def test_listed_files_that_are_gone_do_no_harm(tmp_path):
     write(tmp_path, {"x.txt": "1", "sub/y.txt": "1"})
     (tmp_path / "sub" / "y.txt").unlink()
@@ -216,4 +230,4 @@ def test_a_file_is_no_folder(tmp_path):
     path = tmp_path / "file"
     path.write_text("")
     with pytest.raises(InputError, match="is a file"):
-        check_output(path, True, [])
+        check_output(path, True, "test", [])

@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 from dataclasses import replace
 
@@ -116,6 +117,13 @@ def test_missing_file_and_folder(tmp_path):
         load_detector(tmp_path / "none.safetensors")
     with pytest.raises(InputError, match="cannot be read"):
         load_detector(tmp_path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    for path in (tmp_path / "pipe.safetensors", "/dev/null"):
+        with pytest.raises(InputError, match=f"{path}: a pipe or a device"):
+            load_detector(path)
 
 
 def test_foreign_file(tmp_path):
