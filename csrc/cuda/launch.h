@@ -73,24 +73,17 @@ LESIONKIT_API int lesionkit_dual_backward(const void* grad, const void* x,
 
 // Position-sensitive RoI pooling: features [batch, channels * bins * bins, height, width],
 // rois [num_rois, 5] (float32 or float64), pooled [num_rois, channels, bins, bins]; grad and
-// grad_features likewise. `workspace` is device memory of at least the matching number of bytes,
-// aligned to 256; it may be null where that number is 0.
-LESIONKIT_API int64_t lesionkit_psroi_forward_workspace(int64_t num_rois, int64_t batch,
-                                                        int64_t channels, int bins, int height,
-                                                        int width);
+// grad_features likewise.
 LESIONKIT_API int lesionkit_psroi_forward(const void* features, const void* rois, void* pooled,
-                                          void* workspace, int features_type, int rois_type,
-                                          int64_t num_rois, int64_t batch, int64_t channels,
-                                          int bins, int height, int width, double spatial_scale,
-                                          int convention, void* stream);
-LESIONKIT_API int64_t lesionkit_psroi_backward_workspace(int64_t num_rois, int64_t batch,
-                                                         int64_t channels, int bins, int height,
-                                                         int width);
+                                          int features_type, int rois_type, int64_t num_rois,
+                                          int64_t batch, int64_t channels, int bins, int height,
+                                          int width, double spatial_scale, int convention,
+                                          void* stream);
 LESIONKIT_API int lesionkit_psroi_backward(const void* grad, const void* rois, void* grad_features,
-                                           void* workspace, int grad_type, int rois_type,
-                                           int64_t num_rois, int64_t batch, int64_t channels,
-                                           int bins, int height, int width, double spatial_scale,
-                                           int convention, void* stream);
+                                           int grad_type, int rois_type, int64_t num_rois,
+                                           int64_t batch, int64_t channels, int bins, int height,
+                                           int width, double spatial_scale, int convention,
+                                           void* stream);
 
 #ifdef __cplusplus
 }

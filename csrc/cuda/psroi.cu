@@ -60,11 +60,7 @@ int with_rois_type(int type, const Body& body) {
 
 using namespace lesionkit::cuda;
 
-// No workspace: the cells of a bin take less time than reading them would.
-int64_t lesionkit_psroi_forward_workspace(int64_t, int64_t, int64_t, int, int, int) { return 0; }
-int64_t lesionkit_psroi_backward_workspace(int64_t, int64_t, int64_t, int, int, int) { return 0; }
-
-int lesionkit_psroi_forward(const void* features, const void* rois, void* pooled, void*,
+int lesionkit_psroi_forward(const void* features, const void* rois, void* pooled,
                             int features_type, int rois_type, int64_t num_rois, int64_t batch,
                             int64_t channels, int bins, int height, int width,
                             double spatial_scale, int convention, void* stream) {
@@ -82,7 +78,7 @@ int lesionkit_psroi_forward(const void* features, const void* rois, void* pooled
   });
 }
 
-int lesionkit_psroi_backward(const void* grad, const void* rois, void* grad_features, void*,
+int lesionkit_psroi_backward(const void* grad, const void* rois, void* grad_features,
                              int grad_type, int rois_type, int64_t num_rois, int64_t batch,
                              int64_t channels, int bins, int height, int width,
                              double spatial_scale, int convention, void* stream) {

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 EMULATOR = Path(__file__).parent / "emulator"
 COMPILER = os.environ.get("CXX") or shutil.which("g++")
 FLAGS = [
-    *("-std=c++20", "-O1", "-w", "-fPIC", "-ffp-contract=off"),
+    *("-std=c++20", "-O0", "-w", "-fPIC", "-ffp-contract=off"),
     *("-Itests/csrc/emulator", "-Ikernels", "-Icsrc"),  # the emulator's headers are found first
 ]
 SANITIZERS = [
@@ -34,7 +35,9 @@ C_TYPES = {"double": ctypes.c_double, "int64_t": ctypes.c_int64, "int": ctypes.c
 
 def compile_library(target: Path, *flags: str) -> None:
     """Build `target` of all launchers, two files at a time."""
-    sources = [*sorted((ROOT / "csrc/cuda").glob("*.cu")), EMULATOR / "control.cpp"]
+    launchers = sorted((ROOT / "csrc/cuda").glob("*.cu"))
+    launchers.remove(ROOT / "csrc/cuda/error.cu")  # asks the CUDA runtime alone
+    sources = [*launchers, EMULATOR / "control.cpp"]
 
     def run(*arguments: object) -> None:
         command = [COMPILER, *FLAGS, *flags, *map(str, arguments)]
@@ -71,6 +74,27 @@ def library_path(*flags: str) -> Path:
     return target
 
 
+def run_under_sanitizers(module: str, *arguments: str) -> subprocess.CompletedProcess:
+    """Run a Python module with the sanitized library's path as its first argument."""
+    library = library_path(*SANITIZERS)
+    runtimes = [
+        subprocess.run(
+            [COMPILER, f"-print-file-name=lib{name}.so"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for name in ("asan", "ubsan")
+    ]
+    # Python itself never frees all it has. The sanitizer's memory must be there before any other.
+    environment = {"LD_PRELOAD": " ".join(runtimes), "ASAN_OPTIONS": "detect_leaks=0"}
+    return subprocess.run(
+        [sys.executable, "-m", module, str(library), *arguments],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+
+
 class Emulator:
     """The C interface of csrc/cuda/launch.h on CPU memory."""
 
@@ -103,7 +127,7 @@ class Emulator:
         return [line.split(";") for line in text.splitlines()]
 
     def call(self, name: str, *arguments: object) -> None:
-        """Run lesionkit_<name>; tensors become pointers, types their numbers. The stream is null."""
+        """Run lesionkit_<name>: tensors become pointers, types their numbers; no stream."""
         values = [
             TYPES[value]
             if isinstance(value, torch.dtype)
@@ -191,7 +215,7 @@ def ps_roi_pool(emulator: Emulator, offset: int = 0):
             pooled = misaligned(pooled, offset)
             features = misaligned(features, offset)
             types = features.dtype, rois.dtype
-            emulator.call("psroi_forward", features, ctx.rois, pooled, None, *types, *ctx.geometry)
+            emulator.call("psroi_forward", features, ctx.rois, pooled, *types, *ctx.geometry)
             return pooled
 
         @staticmethod
@@ -201,7 +225,7 @@ def ps_roi_pool(emulator: Emulator, offset: int = 0):
             result = misaligned(result, offset)
             grad = misaligned(grad, offset)
             types = grad.dtype, ctx.rois.dtype
-            emulator.call("psroi_backward", grad, ctx.rois, result, None, *types, *ctx.geometry)
+            emulator.call("psroi_backward", grad, ctx.rois, result, *types, *ctx.geometry)
             return result, None, None, None, None
 
     def pool(features, rois, bins=7, scale=1 / 8, convention="rfcn"):

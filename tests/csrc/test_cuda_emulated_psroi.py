@@ -31,15 +31,14 @@ def hostile_rois(count, batch, size):
     return torch.where(torch.rand(rois.shape) < 0.1, bad, rois)
 
 
-def assert_agrees(emulator, features, *arguments, offset=0):
+def assert_agrees(emulator, features, *arguments, offset=0, oracle=lesionkit.ps_roi_pool):
+    """With the reference, or with the CPU's kernels, which are as exact in float64 but no loops."""
     pool = emulated.ps_roi_pool(emulator, offset)
     actual = with_gradients(lambda leaf: pool(leaf, *arguments), [features])
-    expected = with_gradients(
-        lambda leaf: lesionkit.ps_roi_pool_reference(leaf, *arguments), [features.double()]
-    )
-    for result, oracle in zip(actual, expected, strict=True):
+    expected = with_gradients(lambda leaf: oracle(leaf, *arguments), [features.double()])
+    for result, exact in zip(actual, expected, strict=True):
         assert result.dtype == features.dtype
-        assert_close(result, oracle)
+        assert_close(result, exact)
 
 
 @pytest.mark.parametrize("convention", ["rfcn", "torchvision"])
@@ -48,11 +47,12 @@ def assert_agrees(emulator, features, *arguments, offset=0):
 @pytest.mark.parametrize("offset", [0, 1])
 def test_types(emulator, dtype, rois_type, convention, offset):
     features = torch.randn(2, 3 * 9, 12, 10).to(dtype)
-    rois = hostile_rois(40, 2, 90).to(rois_type)
-    assert_agrees(emulator, features, rois, 3, 1 / 8, convention, offset=offset)
+    rois = hostile_rois(30, 2, 90).to(rois_type)
+    reference = lesionkit.ps_roi_pool_reference
+    assert_agrees(emulator, features, rois, 3, 1 / 8, convention, offset=offset, oracle=reference)
 
 
-# One cell; one strip of 64 cells exactly, less, more; rows longer than a strip; strips of many rows.
+# One cell; a strip of 64 cells exactly, less, more; rows longer than a strip; many rows in one.
 @pytest.mark.parametrize(
     "height, width", [(1, 1), (8, 8), (9, 7), (13, 5), (3, 200), (130, 1), (17, 64), (29, 23)]
 )
@@ -133,14 +133,15 @@ def test_gradients_are_the_same_in_any_order_of_blocks_and_threads(dtype):
 
 @pytest.mark.parametrize("geometry", [
     (-1, 1, 1, 7, 4, 4), (1, -1, 1, 7, 4, 4), (1, 1, -1, 7, 4, 4), (1, 1, 1, 0, 4, 4),
-    (1, 1, 1, 32769, 4, 4), (1, 1, 1, 7, -1, 4), (1, 1, 1, 7, 4, 2**30 + 1), (1, 1, 1, 7, 2**30, 2**30),
+    (1, 1, 1, 32769, 4, 4), (1, 1, 1, 7, -1, 4), (1, 1, 1, 7, 4, 2**30 + 1),
+    (1, 1, 1, 7, 2**30, 2**30),
 ])  # fmt: skip
 def test_impossible_sizes_are_refused(geometry):
     backward = emulated.emulator().library.lesionkit_psroi_backward
-    assert backward(None, None, None, None, 0, 0, *geometry, 1.0, 0, None) == 1
+    assert backward(None, None, None, 0, 0, *geometry, 1.0, 0, None) == 1
 
 
 @pytest.mark.parametrize("types, convention", [((3, 0), 0), ((0, 1), 0), ((0, 0), 2), ((9, 0), 0)])
 def test_unknown_types_are_refused(types, convention):
     forward = emulated.emulator().library.lesionkit_psroi_forward
-    assert forward(None, None, None, None, *types, 1, 1, 1, 1, 1, 1, 1.0, convention, None) == 1
+    assert forward(None, None, None, *types, 1, 1, 1, 1, 1, 1, 1.0, convention, None) == 1
