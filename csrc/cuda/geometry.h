@@ -29,7 +29,7 @@ constexpr Geometry contextual_geometry(int64_t samples, int64_t columns, int lan
           threads};
 }
 
-// Whether that grid exists: beyond are 2^37 columns or 2^31 samples, more than memory holds.
+// Whether that grid exists; beyond are 2^37 columns or 2^32 samples.
 constexpr bool contextual_fits(int64_t samples, int64_t columns, int lanes, int most_threads) {
   return divide_up(divide_up(columns, lanes), most_threads) <= kLargestGridX &&
          samples <= kLargestGridY * kLargestGridY;
