@@ -29,9 +29,6 @@ from torch import Tensor
 # More images do not fit into registers: contextual attention, then spatial attention on its result.
 MOST_UNROLLED = 9
 REGISTERS = 65536  # of a multiprocessor
-# Programs whose spatial logits stay in the second-level cache may have this much of them, when
-# three of four warps share a multiprocessor; beyond, one of eight warps has it for itself.
-SHARED_BYTES = 96 * 1024
 
 
 def tile_of(
@@ -51,8 +48,14 @@ def tile_of(
         return False, {"BLOCK": block, "num_warps": warps}
     if direction == "backward" and images > 5:
         vector = 4
-    warps = 8 if images * cells * logits_bytes > SHARED_BYTES else 4
-    tile = {"BLOCK": 32 * warps * vector, "PLANE_BLOCK": 512 * warps, "num_warps": warps}
+    # The larger a program's spatial logits are, the fewer programs may share a multiprocessor: the
+    # logits of all that run at a time should fit half of the second-level cache.
+    spatial_bytes = images * cells * logits_bytes
+    warps = 8 if spatial_bytes > 2**16 else 4
+    if direction == "forward" and spatial_bytes > 2**15:
+        warps *= 2
+    tile = {"BLOCK": 32 * warps * vector, "PLANE_BLOCK": min(block, 512 * warps)}
+    tile["num_warps"] = warps
     if direction == "backward":
         tile["VECTOR"] = vector
     tile["tiles"] = triton.cdiv(cells, tile["BLOCK"])
@@ -69,6 +72,16 @@ def grid_of(samples: int, channels: int) -> tuple[int, int, int]:
 def start_of(sample, image, channel, images, channels, cells):
     """Where a plane begins."""
     return ((sample * images + image) * channels + channel) * cells
+
+
+@triton.jit
+def opaque(tile, channels):
+    """`tile`, in a way that the compiler does not see through.
+
+    It would let every address of the M images of 7 tensors advance by itself, in two registers
+    each. Computed from the tile's number anew, they share one.
+    """
+    return tl.cast(tile, tl.int64) ^ (channels >> 31)  # no channel number is negative
 
 
 @triton.jit
@@ -179,7 +192,7 @@ def looped_forward_kernel(
             tops = maximum(tops, s.to(tl.float32))
         plane_tops += (usable_maximum(tl.reduce(tops, 0, maximum)),)
     for tile in range(tiles):
-        cell = tl.cast(tile, tl.int64) * BLOCK
+        cell = opaque(tile, channels) * BLOCK
         mask = cell + lane < cells
         c = ()
         for m in tl.static_range(M):
@@ -233,7 +246,7 @@ def looped_backward_kernel(
         plane_ties += (tl.sum(tl.where(tops == plane_tops[m], counts, 0.0), 0),)
         plane_totals += (tl.zeros((BLOCK // VECTOR,), tl.float32),)
     for tile in range(tiles):
-        cell = tl.cast(tile, tl.int64) * BLOCK
+        cell = opaque(tile, channels) * BLOCK
         mask = cell + lane < cells
         c = ()
         for m in tl.static_range(M):
@@ -289,7 +302,7 @@ def looped_backward_kernel(
     # finite. They are computed again: what was stored may be rounded to 16 bits.
     tl.debug_barrier()  # the two stores to a cell may come from different threads
     for tile in range(tiles):
-        cell = tl.cast(tile, tl.int64) * BLOCK
+        cell = opaque(tile, channels) * BLOCK
         mask = cell + lane < cells
         s = ()
         again = ()
