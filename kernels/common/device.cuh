@@ -72,15 +72,17 @@ __device__ __forceinline__ Pack<T, N> load_once(const T* source) {
 
 template <class T, int N>
 __device__ __forceinline__ void store(T* target, const Pack<T, N>& pack) {
-  if constexpr (pack.bytes == 16) {
+  // Not pack.bytes: a reference is no constant to NVRTC.
+  constexpr int bytes = Pack<T, N>::bytes;
+  if constexpr (bytes == 16) {
     asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(target), "r"(pack.word[0]),
                  "r"(pack.word[1]), "r"(pack.word[2]), "r"(pack.word[3])
                  : "memory");
-  } else if constexpr (pack.bytes == 8) {
+  } else if constexpr (bytes == 8) {
     asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(target), "r"(pack.word[0]),
                  "r"(pack.word[1])
                  : "memory");
-  } else if constexpr (pack.bytes == 4) {
+  } else if constexpr (bytes == 4) {
     asm volatile("st.global.u32 [%0], %1;" ::"l"(target), "r"(pack.word[0]) : "memory");
   } else {
     asm volatile("st.global.u16 [%0], %1;" ::"l"(target), "r"(pack.word[0]) : "memory");

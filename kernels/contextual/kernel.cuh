@@ -14,12 +14,14 @@ using namespace lesionkit::device;
 
 constexpr int kMostThreads = 128;
 // Of a backward whose threads hold as many gradients, M * N: the registers allow no larger blocks.
-constexpr int most_threads(int gradients) { return gradients >= 72 ? 64 : kMostThreads; }
+__host__ __device__ constexpr int most_threads(int gradients) {
+  return gradients >= 72 ? 64 : kMostThreads;
+}
 
 // Blocks that the registers of a multiprocessor must hold, for as many gradients. Left alone, the
 // compiler issues all 3 M loads of the largest backward at once, and keeps so few threads resident
 // that their stores wait.
-constexpr int least_blocks(int gradients) {
+__host__ __device__ constexpr int least_blocks(int gradients) {
   if (gradients >= 72) return 4;
   return gradients >= 56 ? 3 : gradients >= 28 ? 4 : gradients >= 20 ? 5 : 8;
 }

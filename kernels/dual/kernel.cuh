@@ -19,7 +19,7 @@ using namespace lesionkit::device;
 
 constexpr int kLeastBlocks = 2;
 // Threads of a block, by the numbers M * N of a column that each holds: the registers allow no more.
-constexpr int most_threads(int numbers) {
+__host__ __device__ constexpr int most_threads(int numbers) {
   return numbers >= 72 ? 128 : numbers >= 28 ? 192 : 256;
 }
 

@@ -15,7 +15,9 @@ using namespace lesionkit::device;
 constexpr int kMostThreads = 512;
 constexpr int kWarpsPerBlock = 4;  // where each warp has a plane of its own
 
-constexpr int most_threads(bool warp) { return warp ? kWarpsPerBlock * kWarp : kMostThreads; }
+__host__ __device__ constexpr int most_threads(bool warp) {
+  return warp ? kWarpsPerBlock * kWarp : kMostThreads;
+}
 
 template <bool warp>
 __device__ __forceinline__ Index own_plane() {
