@@ -37,7 +37,7 @@ namespace emulator {
 
 using Place = std::source_location;
 constexpr unsigned kWarp = 32;
-constexpr size_t kStackBytes = 256 << 10;
+constexpr size_t kStackBytes = 64 << 10;
 
 enum class State { ready, at_warp_barrier, at_block_barrier, done };
 
