@@ -20,7 +20,9 @@ inline Tensor as_type(const Tensor& tensor, const Tensor& like) {
   return as_type(tensor, like.scalar_type());
 }
 inline Tensor contiguous_as(const Tensor& tensor, ScalarType type) {
-  return torch::stable::contiguous(as_type(tensor, type));
+  const Tensor typed = as_type(tensor, type);
+  // Asking is free; the call would pass the dispatcher.
+  return typed.is_contiguous() ? typed : torch::stable::contiguous(typed);
 }
 
 }  // namespace lesionkit
