@@ -121,6 +121,10 @@ class Emulator:
         """Shuffle threads and blocks of all further launches; 0: take them in order."""
         self.library.emulator_set_seed(number)
 
+    def only_record(self, only: bool) -> None:
+        """Write further launches down without running them."""
+        self.library.emulator_only_record(ctypes.c_bool(only))
+
     def launches(self) -> list[list[str]]:
         """Name, geometry and arguments of each kernel started since the last call."""
         text = self.library.emulator_launches().decode()

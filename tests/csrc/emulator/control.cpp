@@ -4,6 +4,8 @@
 extern "C" {
 // 0: threads and blocks in order. Other seeds shuffle both.
 void emulator_set_seed(uint64_t seed) { emulator::seed = seed; }
+// Whether launches are written down and not run.
+void emulator_only_record(bool only) { emulator::only_record = only; }
 // What went wrong in the last launch; empty if nothing did.
 const char* emulator_problem() { return emulator::problem.c_str(); }
 // The launches since the last call, a line each.

@@ -56,6 +56,7 @@ inline unsigned current;
 inline ucontext_t scheduler;
 inline const std::function<void()>* body;
 inline uint64_t seed = 0;
+inline bool only_record = false;  // launches, without running them
 inline std::mt19937_64 random;
 inline std::string problem;  // of the last launch; empty if there was none
 inline std::vector<std::string> launches;  // since they were last asked for
@@ -192,6 +193,7 @@ inline int run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::funct
     problem = "impossible launch configuration";
     return 9;
   }
+  if (only_record) return 0;
   gridDim = grid;
   blockDim = block;
   body = &kernel;
