@@ -69,6 +69,16 @@ def _compiled(kernel: str, expression: str) -> object:
     return module.get_function(expression)
 
 
+class _TorchStream:
+    """A stream by its address, for the protocol that CuPy takes streams of others by."""
+
+    def __init__(self, address: int):
+        self.address = address
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.address
+
+
 def run(launch: Launch) -> None:
     """Queue the launch on torch's current stream of its tensors' device."""
     import cupy
@@ -80,13 +90,14 @@ def run(launch: Launch) -> None:
         np.int64(value.data_ptr()) if isinstance(value, Tensor) else value
         for value in launch.arguments
     )
+    stream = _TorchStream(torch.cuda.current_stream(device).cuda_stream)
     with cupy.cuda.Device(device.index):
         _compiled(launch.kernel, launch.expression)(
             launch.grid,
             (launch.threads, 1, 1),
             arguments,
             shared_mem=launch.shared_bytes,
-            stream=cupy.cuda.ExternalStream(torch.cuda.current_stream(device).cuda_stream),
+            stream=cupy.cuda.Stream.from_external(stream),
         )
 
 

@@ -33,11 +33,14 @@ TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2, torch.float64: 3
 C_TYPES = {"double": ctypes.c_double, "int64_t": ctypes.c_int64, "int": ctypes.c_int}
 
 
-def compile_library(target: Path, *flags: str) -> None:
-    """Build `target` of all launchers, two files at a time."""
-    launchers = sorted((ROOT / "csrc/cuda").glob("*.cu"))
-    launchers.remove(ROOT / "csrc/cuda/error.cu")  # asks the CUDA runtime alone
-    sources = [*launchers, EMULATOR / "control.cpp"]
+def launchers() -> list[Path]:
+    """The sources of the library: all but the one that asks the CUDA runtime alone."""
+    sources = {*(ROOT / "csrc/cuda").glob("*.cu")} - {ROOT / "csrc/cuda/error.cu"}
+    return [*sorted(sources), EMULATOR / "control.cpp"]
+
+
+def compile_library(target: Path, *flags: str, sources: list[Path]) -> None:
+    """Build `target`, two files at a time."""
 
     def run(*arguments: object) -> None:
         command = [COMPILER, *FLAGS, *flags, *map(str, arguments)]
@@ -69,7 +72,7 @@ def library_path(*flags: str) -> Path:
     target = Path(tempfile.gettempdir(), f"lesionkit_emulated_{digest.hexdigest()[:20]}.so")
     if not target.exists():
         built = target.with_suffix(f".{os.getpid()}")
-        compile_library(built, *flags)
+        compile_library(built, *flags, sources=launchers())
         built.replace(target)
     return target
 

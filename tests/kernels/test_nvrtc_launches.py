@@ -139,7 +139,8 @@ def test_a_launch_goes_to_cupy_on_torchs_stream_and_device(monkeypatch):
 
     fake = ModuleType("cupy")
     fake.RawModule = Module
-    fake.cuda = SimpleNamespace(Device=Device, ExternalStream=lambda pointer: ("stream", pointer))
+    stream = SimpleNamespace(from_external=lambda stream: ("stream", *stream.__cuda_stream__()))
+    fake.cuda = SimpleNamespace(Device=Device, Stream=stream)
     monkeypatch.setitem(sys.modules, "cupy", fake)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=7))
     nvrtc._compiled.cache_clear()
@@ -151,7 +152,7 @@ def test_a_launch_goes_to_cupy_on_torchs_stream_and_device(monkeypatch):
     launch = nvrtc.Launch("contextual", "f<float>", (2, 1, 1), 64, (tensor, np.int32(5)), 96)
     nvrtc.run(launch)
     pointer = np.int64(tensor.data_ptr())
-    assert calls == [1, ((2, 1, 1), (64, 1, 1), (pointer, np.int32(5)), 96, ("stream", 7))]
+    assert calls == [1, ((2, 1, 1), (64, 1, 1), (pointer, np.int32(5)), 96, ("stream", 0, 7))]
     nvrtc._compiled.cache_clear()
 
 
