@@ -95,14 +95,17 @@ def known_architectures(nvcc: str) -> list[int]:
     return [arch for arch in CUDA_ARCHITECTURES if arch not in unknown]
 
 
-def compile_cuda(nvcc: str, sources: list[str], folder: Path, depends: list[str]) -> list[str]:
-    """Object files of .cu sources, compiled anew only where something changed."""
-    architectures = known_architectures(nvcc)
+def code_flags(architectures: list[int]) -> list[str]:
     codes = {arch: f"sm_{arch}" for arch in architectures}
     newest = architectures[-1]
     codes[newest] = f"[sm_{newest},compute_{newest}]"
-    gencode = [f"-gencode=arch=compute_{arch},code={code}" for arch, code in codes.items()]
-    flags = [*NVCC_FLAGS, *gencode, "-Ikernels", "-Icsrc"]
+    return [f"-gencode=arch=compute_{arch},code={code}" for arch, code in codes.items()]
+
+
+def compile_cuda(nvcc: str, sources: list[str], folder: Path, depends: list[str]) -> list[str]:
+    """Object files of .cu sources, compiled anew only where something changed."""
+    architectures = known_architectures(nvcc)
+    flags = [*NVCC_FLAGS, *code_flags(architectures), "-Ikernels", "-Icsrc"]
     version = run_nvcc(nvcc, "--version")
     key = hashlib.sha256(" ".join([*flags, version]).encode()).hexdigest()[:8]
     headers = [path for path in depends if path.endswith((".h", ".cuh"))]
@@ -182,7 +185,8 @@ class BuildLibrary(build_ext):
         # libtorch.so brings libtorch_cuda.so along where torch has CUDA. The torch that we build
         # with may have none, so undefined symbols are left to the loader.
         run_nvcc(
-            *(nvcc, "-shared", "-cudart=static", *objects, "-o", target),
+            *(nvcc, "-shared", "-cudart=static", *code_flags(known_architectures(nvcc))),
+            *(*objects, "-o", target),
             *("-Xlinker=--exclude-libs,ALL", "-Xlinker=--no-as-needed"),
             *(f"-L{torch_libraries}", "-ltorch"),
         )
