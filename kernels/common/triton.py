@@ -63,18 +63,23 @@ def inverse(temperature: float) -> float:
     return min(1 / temperature, 2.0**127)
 
 
-def check_launch(x: Tensor, *others: Tensor) -> None:
-    """Refuse what a kernel would read out of bounds, or Triton would refuse less clearly."""
-    for other in others:
-        if other.shape != x.shape:
-            raise ValueError(
-                f"tensors must have x's shape {tuple(x.shape)}, got {tuple(other.shape)}"
-            )
+def check_device(x: Tensor) -> None:
+    """RuntimeError if Triton cannot launch on x's device."""
     if not x.is_cuda and not INTERPRETED:
         raise RuntimeError(
             f"Triton kernels run on CUDA tensors, got {x.device.type}; move the tensors to a GPU, "
             "choose another backend, or set TRITON_INTERPRET=1 before Triton is imported"
         )
+
+
+def check_launch(x: Tensor, *others: Tensor) -> None:
+    """`check_device`, and ValueError if a tensor is not of x's shape."""
+    check_device(x)
+    for other in others:
+        if other.shape != x.shape:
+            raise ValueError(
+                f"tensors must have x's shape {tuple(x.shape)}, got {tuple(other.shape)}"
+            )
 
 
 def on_device_of(x: Tensor) -> AbstractContextManager:

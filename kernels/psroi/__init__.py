@@ -1,0 +1,1 @@
+"""Device code of position-sensitive RoI pooling: one file per backend."""
