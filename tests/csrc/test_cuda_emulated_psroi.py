@@ -1,5 +1,7 @@
 """PSROI's CUDA kernels on the emulator against the reference."""
 
+import ctypes
+
 import pytest
 import torch
 
@@ -22,6 +24,10 @@ def emulator(request):
     emulator.seed(request.param)
     yield emulator
     emulator.seed(0)
+
+
+def pointers(*tensors):
+    return [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
 
 
 def hostile_rois(count, batch, size):
@@ -114,6 +120,28 @@ def test_bad_features_stay_in_their_bins(emulator):
     rois = random_rois(30, 1, 60)
     pooled = emulated.ps_roi_pool(emulator)(features, rois, 2)
     assert_close(pooled, lesionkit.ps_roi_pool_reference(features.double(), rois, 2))
+
+
+def test_grids_smaller_than_the_work(tmp_path):
+    """As the launchers start them beyond 65,535 samples, rows of tasks or chunks."""
+    library = tmp_path / "small_grids.so"
+    sources = [emulated.EMULATOR / "small_grids.cu", emulated.EMULATOR / "control.cpp"]
+    emulated.compile_library(library, sources=sources)
+    emulator = emulated.Emulator(library)
+    features, rois = torch.randn(3, 11 * 9, 13, 12).requires_grad_(), random_rois(40, 3, 100)
+    expected = lesionkit.ps_roi_pool(features, rois, 3)
+    grad = torch.randn_like(expected)
+    expected.backward(grad)
+    pooled, result = torch.full_like(expected, torch.nan), torch.full_like(features, torch.nan)
+    sizes = [ctypes.c_int64(size) for size in (40, 3, 11 * 9)], (3, 13, 12, 2, 1)
+    for seed in range(4):
+        emulator.seed(seed)
+        emulator.call("small_forward", *pointers(features, rois, pooled), *sizes[0], *sizes[1])
+        channels = ctypes.c_int64(11)
+        arguments = *sizes[0][:2], channels, *sizes[1]
+        emulator.call("small_backward", *pointers(grad, rois, result), *arguments)
+        assert_close(pooled, expected.double())
+        assert_close(result, features.grad.double())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
