@@ -56,15 +56,15 @@ def overrun(emulator: emulated.Emulator) -> None:
 
 
 def main(library: str, calls: str) -> None:
+    """`calls` sound calls, and then one that the sanitizer must stop."""
     emulator = emulated.Emulator(Path(library))
-    if calls == "overrun":
-        return overrun(emulator)
     random.seed(0)
     torch.manual_seed(0)
     for number in range(int(calls)):
         emulator.seed(number % 3)
         (psroi_call if number % 4 == 0 else attention_call)(emulator)
-    print(f"{calls} calls")
+    print(f"{calls} calls", flush=True)
+    overrun(emulator)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ TYPES = [torch.float32, torch.float16, torch.bfloat16]
 KERNELS = ["contextual", "spatial", "dual"]
 # Planes that a warp holds, that a block holds in 2, 4 and 8 vectors a thread, and that it does not;
 # whole vectors and tails.
-PLANES = [(8, 8), (23, 24), (32, 33), (64, 64), (96, 96), (131, 127), (160, 160)]
+PLANES = [(8, 8), (23, 24), (32, 33), (64, 64), (96, 96), (131, 127), (132, 128)]
 
 pytestmark = pytest.mark.skipif(emulated.COMPILER is None, reason="no g++")
 
@@ -51,7 +51,7 @@ def test_every_number_of_images(contract, images, dtype):
 @pytest.mark.parametrize("plane", PLANES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_sizes_of_planes(contract, plane, dtype):
-    contract.check(inputs(contract.num_logits, (1, 2, 1, *plane), dtype))
+    contract.check(inputs(contract.num_logits, (1, 1, 1, *plane), dtype))
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -84,7 +84,7 @@ def test_extreme_temperatures(contract, temperature):
 )
 def test_bad_logits(contract, bad, dtype):
     for which in range(1, contract.num_logits + 1):
-        for shape in ((1, 3, 2, 2, 9), (1, 4, 2, 4, 8)):
+        for shape in ((1, 3, 2, 2, 9), (1, 4, 2, 3, 8)):
             tensors = inputs(contract.num_logits, shape, dtype, ties=True)
             for image, value in enumerate(bad):
                 tensors[which][0, image, 1, 1, 4] = value
@@ -93,7 +93,7 @@ def test_bad_logits(contract, bad, dtype):
 
 
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
-@pytest.mark.parametrize("plane", [(4, 8), (40, 48), (131, 127)])
+@pytest.mark.parametrize("plane", [(4, 8), (24, 48), (33, 31)])
 def test_a_whole_plane_of_bad_logits(contract, plane, value):
     for which in range(1, contract.num_logits + 1):
         tensors = inputs(contract.num_logits, (1, 3, 1, *plane))
@@ -110,7 +110,7 @@ def test_bad_features(contract):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_results_are_the_same_in_any_order_of_blocks_and_threads(emulator, contract, dtype):
-    shape = (2, 3, 2, 40, 33)
+    shape = (2, 3, 1, 20, 33)
     tensors, runs = inputs(contract.num_logits, shape, dtype, ties=True), []
     for seed in range(20):
         emulator.seed(seed)
@@ -129,14 +129,11 @@ def test_nothing_is_launched_for_empty_tensors(emulator, contract, axis):
 
 
 def test_no_access_out_of_bounds():
-    """Random calls under the address and undefined sanitizers, which abort at the first fault."""
-    calls = emulated.run_under_sanitizers("tests.csrc.emulated_fuzz", "100")
-    assert calls.returncode == 0, calls.stderr[-4000:]
-    assert calls.stdout == "100 calls\n"
+    """Random calls under the address and undefined sanitizers, which abort at the first fault.
 
-
-def test_the_sanitizers_are_at_work():
-    """A launch that is told of one more roi than there is memory for."""
-    calls = emulated.run_under_sanitizers("tests.csrc.emulated_fuzz", "overrun")
-    assert calls.returncode != 0
-    assert "heap-buffer-overflow" in calls.stderr
+    The last call is told of one more roi than there is memory for, to show that they are at work.
+    """
+    run = emulated.run_under_sanitizers("tests.csrc.emulated_fuzz", "80")
+    assert run.stdout == "80 calls\n", run.stderr[-4000:]
+    assert run.returncode != 0
+    assert "heap-buffer-overflow" in run.stderr
