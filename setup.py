@@ -177,7 +177,8 @@ class BuildLibrary(build_ext):
         nvcc = find_nvcc()
         device = [source for source in ext.sources if source.endswith(".cu")]
         host = [source for source in ext.sources if source.endswith(".cpp")]
-        objects = compile_cuda(nvcc, device, Path(self.build_temp, "cuda"), ext.depends)
+        # Not in build_temp: an editable install makes a new one each time, and nvcc takes minutes.
+        objects = compile_cuda(nvcc, device, Path("build", "cuda"), ext.depends)
         # Torch's header declares the stream of CUDA only to those who say that they have it.
         objects += self.compile_all(
             [(source, "once", FLAGS, [("USE_CUDA", "1")]) for source in host], ext.depends

@@ -1,6 +1,7 @@
 """Checks an installed wheel from outside the checkout."""
 
 import importlib.util
+import shutil
 from importlib import metadata, resources
 
 import torch
@@ -15,6 +16,11 @@ files = [str(path) for path in metadata.files("lesionkit")]
 strays = [f for f in files if f.split("/")[0] in ("kernels", "csrc", "tests", "bench")]
 assert not strays, strays
 assert "cpu" in lesionkit.available_backends(), lesionkit.available_backends()
+if shutil.which("nvcc") and torch.version.cuda:
+    assert "cuda" in lesionkit.available_backends("cuda"), lesionkit.available_backends("cuda")
+for op in ("contextual", "spatial", "dual", "psroi"):
+    for source in ("kernel.cuh", "triton.py", "nvrtc.py"):
+        assert resources.files(f"lesionkit.kernels.{op}").joinpath(source).is_file(), (op, source)
 
 x = torch.randn(1, 3, 4, 8, 8)
 assert torch.equal(lesionkit.ContextualAttention(4, init="zero")(x), x)
