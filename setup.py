@@ -15,8 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
-from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+
+try:
+    from setuptools.command.bdist_wheel import bdist_wheel
+except ImportError:
+    raise SystemExit(
+        "lesionkit is built by setuptools 77 or later: pip install 'setuptools>=77'"
+    ) from None
 
 TORCH_2_11 = "0x020b000000000000"
 FLAGS = [

@@ -30,8 +30,12 @@ struct ContextualShape {
   int64_t tiles_per_sample() const { return (columns + kContextualTile - 1) / kContextualTile; }
   int64_t work_items() const { return samples * tiles_per_sample(); }
   int64_t elements() const { return samples * images * columns; }
-  // The backward keeps h of one tile.
-  int64_t backward_scratch_bytes() const { return images * kContextualTile * int64_t{8}; }
+  // The backward keeps h of one tile, in rows of whole vectors.
+  int64_t scratch_row() const {
+    const int64_t tile = columns < kContextualTile ? columns : kContextualTile;
+    return (tile + kLargestVector - 1) / kLargestVector * kLargestVector;
+  }
+  int64_t backward_scratch_bytes() const { return images * scratch_row() * int64_t{8}; }
 };
 
 // Spatial: a work item is one H x W plane.

@@ -54,6 +54,7 @@ void contextual_backward(const X* grad, const X* x, const L* logits, X* dx, L* d
   const Output<X> dx_out(dx, shape.columns, shape.elements() * sizeof(X) >= kLargeBytes);
   const Output<L> dlogits_out(dlogits, shape.columns, shape.elements() * sizeof(L) >= kLargeBytes);
   Acc* h = static_cast<Acc*>(scratch);
+  const int64_t h_row = shape.scratch_row();
   Acc top[kContextualTile], ties[kContextualTile], sum[kContextualTile];
   for (int64_t item = begin; item < end; ++item) {
     const Tile tile = tile_of(shape, item);
@@ -67,7 +68,7 @@ void contextual_backward(const X* grad, const X* x, const L* logits, X* dx, L* d
         const Vector<Acc> dx_value = load<Acc>(grad + row + i, left) * weight;
         const Vector<Acc> h_value = dx_value * load<Acc>(x + row + i, left) * inverse_temperature;
         dx_out.store(row + i, dx_value, left);
-        store_vector(h + m * kContextualTile + i, h_value);
+        store_vector(h + m * h_row + i, h_value);
         store_vector(sum + i, m == 0 ? h_value : load_vector(sum + i) + h_value);
       });
     }
@@ -76,7 +77,7 @@ void contextual_backward(const X* grad, const X* x, const L* logits, X* dx, L* d
       for_each_vector<Acc>(tile.size, [&](int64_t i, int64_t left) LESIONKIT_INLINE {
         const Vector<Acc> c = load<Acc>(logits + row + i, left);
         const Vector<Acc> share = c == load_vector(top + i) ? 1 / load_vector(ties + i) : Vector<Acc>{};
-        const Vector<Acc> h_value = load_vector(h + m * kContextualTile + i);
+        const Vector<Acc> h_value = load_vector(h + m * h_row + i);
         dlogits_out.store(row + i, h_value - share * load_vector(sum + i), left);
       });
     }

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from lesionkit.ops import ps_roi_pool
-from lesionkit.ops.checks import check_positive
+from lesionkit.ops.checks import check_output_size, check_positive
 from lesionkit.ops.psroi import CONVENTIONS
 
 
@@ -19,10 +19,7 @@ class PSRoIPool(nn.Module):
 
     def __init__(self, output_size: int, spatial_scale: float, convention: str = "rfcn") -> None:
         super().__init__()
-        if isinstance(output_size, bool) or not isinstance(output_size, int):
-            raise TypeError(f"output_size must be an int, got {output_size!r}")
-        if output_size < 1:
-            raise ValueError(f"output_size must be at least 1, got {output_size}")
+        check_output_size(output_size)
         check_positive("spatial_scale", spatial_scale)
         if convention not in CONVENTIONS:
             raise ValueError(

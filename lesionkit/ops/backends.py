@@ -102,6 +102,7 @@ class use_backend:
 
     ``use_backend("reference")`` holds from there on; ``with use_backend("reference"):`` until the
     block ends. The environment variable LESIONKIT_BACKEND sets the default, ``auto`` without it.
+    It holds for all threads, so blocks of several threads must not overlap.
 
     Raises:
         ValueError: an unknown name.
@@ -110,10 +111,11 @@ class use_backend:
     def __init__(self, backend: str):
         global _selected
         self.previous = _selected
-        _selected = _checked(backend)
+        self.backend = _selected = _checked(backend)
 
     def __enter__(self) -> None:
-        return None
+        global _selected
+        _selected = self.backend
 
     def __exit__(self, *exception: object) -> None:
         global _selected

@@ -44,7 +44,7 @@ def contextual_attention(x: Tensor, logits: Tensor, temperature: float = 2.0) ->
     backend = resolve(x, logits)
     if backend == "reference":
         return _paper_steps(x, logits, temperature)
-    return _calls[backend](x, logits, temperature)
+    return _calls[backend](x, logits, float(temperature))
 
 
 def contextual_attention_reference(x: Tensor, logits: Tensor, temperature: float = 2.0) -> Tensor:

@@ -40,16 +40,17 @@ def dual_attention(
         TypeError, ValueError: an argument is of the wrong type, shape, device or value.
         RuntimeError: the chosen backend cannot run on x's device.
     """
-    arguments = (x, contextual_logits, spatial_logits, contextual_temperature, spatial_temperature)
+    tensors = (x, contextual_logits, spatial_logits)
     if is_cupy(x):
-        return call_with_cupy(dual_attention, *arguments)
+        return call_with_cupy(dual_attention, *tensors, contextual_temperature, spatial_temperature)
     check_attention(x, contextual_logits=contextual_logits, spatial_logits=spatial_logits)
     check_positive("contextual_temperature", contextual_temperature)
     check_positive("spatial_temperature", spatial_temperature)
-    backend = resolve(x, contextual_logits, spatial_logits)
+    temperatures = float(contextual_temperature), float(spatial_temperature)
+    backend = resolve(*tensors)
     if backend == "reference":
-        return dual_attention_reference(*arguments)
-    return _calls[backend](*arguments)
+        return dual_attention_reference(*tensors, *temperatures)
+    return _calls[backend](*tensors, *temperatures)
 
 
 def dual_attention_reference(

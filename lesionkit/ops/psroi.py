@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lesionkit.ops.arrays import call_with_cupy, is_cupy
 from lesionkit.ops.backends import resolve
-from lesionkit.ops.checks import check_float_tensor, check_positive
+from lesionkit.ops.checks import check_float_tensor, check_output_size, check_positive
 from lesionkit.ops.registration import register_op
 
 CONVENTIONS = ("rfcn", "torchvision")
@@ -58,7 +58,7 @@ def ps_roi_pool(
     backend = resolve(features)
     if backend == "reference":
         return _pool_with_definition(features, rois, output_size, spatial_scale, convention)
-    return _calls[backend](features, rois, output_size, float(spatial_scale), convention)
+    return _calls[backend](features, rois, int(output_size), float(spatial_scale), convention)
 
 
 def ps_roi_pool_reference(
@@ -154,12 +154,11 @@ def _checked_rois(
     check_float_tensor("features", features)
     if features.dim() != 4:
         raise ValueError(f"features must be [B, C*G*G, H, W], got shape {tuple(features.shape)}")
-    if isinstance(output_size, bool) or not isinstance(output_size, int):
-        raise TypeError(f"output_size must be an int, got {output_size!r}")
-    if output_size < 1 or features.shape[1] % output_size**2:
+    check_output_size(output_size)
+    if features.shape[1] % int(output_size) ** 2:
         raise ValueError(
-            f"output_size must be at least 1 and its square must divide the {features.shape[1]} "
-            f"channels of features, got {output_size}"
+            f"the square of output_size must divide the {features.shape[1]} channels of features, "
+            f"got {output_size}"
         )
     check_positive("spatial_scale", spatial_scale)
     if convention not in CONVENTIONS:

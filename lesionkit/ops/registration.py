@@ -97,8 +97,12 @@ def _differentiable(
         def forward(*arguments):
             return without_graph(*arguments)
 
+    def jvp(ctx, *tangents):
+        raise RuntimeError(f"{op} has no forward-mode derivative and no second one")
+
     Function.setup_context = staticmethod(setup_context)
     Function.backward = staticmethod(backward)
+    Function.jvp = staticmethod(jvp)
     if vmap is not None:
 
         def batched(info, in_dims, *arguments):

@@ -44,7 +44,7 @@ def spatial_attention(x: Tensor, logits: Tensor, temperature: float = 3.0) -> Te
     backend = resolve(x, logits)
     if backend == "reference":
         return _paper_steps(x, logits, temperature)
-    return _calls[backend](x, logits, temperature)
+    return _calls[backend](x, logits, float(temperature))
 
 
 def spatial_attention_reference(x: Tensor, logits: Tensor, temperature: float = 3.0) -> Tensor:

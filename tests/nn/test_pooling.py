@@ -26,7 +26,7 @@ def test_repr_shows_the_settings():
 @pytest.mark.parametrize(
     "settings,error,message",
     [
-        ((0, 0.25), ValueError, "output_size must be at least 1, got 0"),
+        ((0, 0.25), ValueError, "output_size must be 1 to 32768, got 0"),
         ((True, 0.25), TypeError, "output_size must be an int, got True"),
         ((2.0, 0.25), TypeError, "output_size must be an int, got 2.0"),
         ((3, 0.0), ValueError, "spatial_scale .* got 0.0"),

@@ -237,6 +237,8 @@ class AttentionContract:
                 function(x, *(tensor.bool() for tensor in logits))
             with pytest.raises(TypeError, match="x must be a tensor, got list"):
                 function([1.0], *logits)
+            with pytest.raises(TypeError, match="x must be dense"):
+                function(x.to_sparse(), *logits)
             for bad in (0, 0.0, -1.0, NAN, INF):
                 with pytest.raises(ValueError, match="temperature must be finite and above 0"):
                     function(x, *logits, bad)

@@ -89,6 +89,12 @@ class RegistrationContract:
         )
         first.sum().backward()
 
+    def test_forward_mode_is_refused(self):
+        tensors = inputs(self.num_logits, (1, 2, 1, 2, 2))
+        for transform in (torch.func.jacfwd, torch.func.hessian):
+            with pytest.raises(RuntimeError, match="no forward-mode derivative"):
+                transform(lambda x: type(self).op(x, *tensors[1:]).sum())(tensors[0])
+
     def test_direct_calls_are_checked_too(self):
         x, *logits = inputs(self.num_logits, (1, 3, 2, 4, 4))
         temperatures = [2.0] * self.num_logits

@@ -102,6 +102,14 @@ def test_block_and_setter():
     assert resolve() == "reference"
 
 
+def test_a_block_chooses_when_it_begins():
+    block = lesionkit.use_backend("reference")
+    lesionkit.use_backend("auto")
+    with block:
+        assert resolve() == "reference"
+    assert resolve() == "cpu"
+
+
 def test_block_restores_after_an_error():
     with pytest.raises(KeyError), lesionkit.use_backend("reference"):
         raise KeyError

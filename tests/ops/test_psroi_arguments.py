@@ -1,9 +1,10 @@
 """What PSROI pooling refuses, in Python and in the C++ op that can be called without it."""
 
+import numpy as np
 import pytest
 import torch
 
-from lesionkit.ops import ps_roi_pool, ps_roi_pool_reference
+from lesionkit.ops import contextual_attention, ps_roi_pool, ps_roi_pool_reference
 
 FEATURES, ROIS = torch.zeros(2, 8, 5, 6), torch.zeros(3, 5)
 
@@ -19,8 +20,10 @@ FEATURES, ROIS = torch.zeros(2, 8, 5, 6), torch.zeros(3, 5)
         (TypeError, "output_size must be an int, got 2.0", {"output_size": 2.0}),
         (TypeError, "output_size must be an int, got True", {"output_size": True}),
         (ValueError, "output_size .* 8 channels of features, got 3", {"output_size": 3}),
-        (ValueError, "output_size must be at least 1.*got 0", {"output_size": 0}),
-        (ValueError, "output_size must be at least 1.*got -1", {"output_size": -1}),
+        (ValueError, "output_size must be 1 to 32768, got 0", {"output_size": 0}),
+        (ValueError, "output_size must be 1 to 32768, got -1", {"output_size": -1}),
+        (ValueError, "output_size must be 1 to 32768, got 50000", {"output_size": 50000}),
+        (TypeError, r"features must be dense.*to_dense\(\)", {"features": FEATURES.to_sparse()}),
         (TypeError, "spatial_scale .*'1/8'", {"spatial_scale": "1/8"}),
         (ValueError, "spatial_scale must be finite.*got nan", {"spatial_scale": float("nan")}),
         (ValueError, "spatial_scale must be finite.*got inf", {"spatial_scale": float("inf")}),
@@ -76,3 +79,12 @@ def test_forward_op_defends_itself(arguments):
 def test_backward_op_defends_itself(arguments):
     with pytest.raises(RuntimeError):
         torch.ops.lesionkit.ps_roi_pool_backward(*arguments)
+
+
+def test_numbers_of_numpy_are_numbers():
+    features, rois = torch.rand(1, 8, 5, 6), torch.tensor([[0.0, 0, 0, 4, 4]])
+    expected = ps_roi_pool(features, rois, 2, 0.5)
+    assert torch.equal(ps_roi_pool(features, rois, np.int64(2), np.float32(0.5)), expected)
+    x = torch.rand(1, 3, 2, 2, 2)
+    expected = contextual_attention(x, x, 2.0)
+    assert torch.equal(contextual_attention(x, x, np.float32(2)), expected)
