@@ -8,12 +8,14 @@ Exits with 3 if there is no GPU, with 1 if a part fails.
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 from bench.gpu.report import markdown
@@ -21,6 +23,7 @@ from bench.gpu.report import markdown
 ROOT = Path(__file__).parents[1]
 MEASURES = ("contextual", "psroi", "spatial", "dual")
 PARTS = ("build", "tests", "sanitizer", *MEASURES)
+BUILT = "LESIONKIT_GPU_SUITE_BUILT"
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 
 
@@ -75,16 +78,20 @@ def _parse() -> argparse.Namespace:
 
 
 def build() -> None:
-    """Build both libraries in place, unless they are newer than every source."""
+    """Install in place, unless that is done and the libraries are newer than every source."""
     sources = [path for folder in ("csrc", "kernels") for path in (ROOT / folder).rglob("*.*")]
     newest = max(path.stat().st_mtime for path in [*sources, ROOT / "setup.py"])
     libraries = [ROOT / "lesionkit" / f"liblesionkit_{name}.so" for name in ("cpu", "cuda")]
-    if all(path.exists() and path.stat().st_mtime >= newest for path in libraries):
+    built = all(path.exists() and path.stat().st_mtime >= newest for path in libraries)
+    if built and find_spec("lesionkit.kernels"):
         return
+    if os.environ.get(BUILT):
+        raise SystemExit("lesionkit was installed, but not from this checkout")
     install = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-build-isolation"]
-    environment = {"LESIONKIT_CUDA": "1"}
-    if _run("build", [*install, "-e", str(ROOT)], environment):
+    if _run("build", [*install, "-e", str(ROOT)], {"LESIONKIT_CUDA": "1"}):
         raise SystemExit("the CUDA library was not built")
+    # Only a new process sees the package that was installed.
+    os.execve(sys.executable, sys.orig_argv, os.environ | {BUILT: "1"})
 
 
 def sanitizer() -> list[str]:
@@ -152,8 +159,6 @@ def save(result: dict, folder: Path) -> None:
 
 def _run(part: str, command: list[str], environment: dict[str, str] | None = None) -> list[str]:
     """The part's name if its command fails."""
-    import os
-
     print(f"== {part}", flush=True)
     start = time.perf_counter()
     code = subprocess.run(
