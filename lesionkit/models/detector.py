@@ -1,6 +1,5 @@
 """3DCE_CS_Att: attention over neighbouring slices in a two-stage lesion detector."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 
 from lesionkit.models import boxes as box_ops
 from lesionkit.models.backbone import SmallBackbone, VGG16Backbone
+from lesionkit.models.checks import check_images, check_pixels, check_scales, check_targets
 from lesionkit.models.config import PRESETS, DetectorConfig
 from lesionkit.models.head import ContextHead
 from lesionkit.models.rpn import RegionProposalNetwork
@@ -98,13 +98,14 @@ class LesionDetector(nn.Module):
             Training: {"loss_rpn_class", "loss_rpn_box", "loss_class", "loss_box"}.
             Evaluation: per sample {"boxes": [n, 4], "scores": [n]} by falling score, after NMS.
 
-        Raises ValueError or TypeError naming the argument, and the sample where there is one.
+        Raises ValueError or TypeError naming the argument, and the sample where there is one;
+        in evaluation mode FloatingPointError when broken weights make scores or boxes not finite.
         """
         if not self.training:
             return [self._suppress(**found) for found in self.candidates(images, scales)]
-        samples = self._check_images(images)
-        scales = _check_scales(scales, len(samples))
-        truth = _check_targets(targets, samples)
+        samples = self._samples(images)
+        scales = check_scales(scales, len(samples))
+        truth = check_targets(targets, samples)
         sizes = [tuple(s.shape[-2:]) for s in samples]
         features, logits, deltas = self._features(_pad(images, samples))
         rpn_class, rpn_box = self.rpn.losses(logits, deltas, sizes, truth)
@@ -130,8 +131,9 @@ class LesionDetector(nn.Module):
         """
         if self.training:
             raise ValueError("candidates needs evaluation mode; call eval() first")
-        samples = self._check_images(images)
-        scales = _check_scales(scales, len(samples))
+        samples = self._samples(images)
+        scales = check_scales(scales, len(samples))
+        check_pixels(images)
         sizes = [tuple(s.shape[-2:]) for s in samples]
         if len(set(sizes)) > 1:
             # As 3DCE tests: one by one, so that no detection depends on the padding of a batch.
@@ -139,6 +141,10 @@ class LesionDetector(nn.Module):
         features, logits, deltas = self._features(_pad(images, samples))
         rois = self.rpn.propose(logits, deltas, sizes, scales)
         return self.head.detect(*self.head(features, rois), rois, sizes)
+
+    def _samples(self, images: Images) -> Sequence[Tensor]:
+        stride = self.backbone.stride
+        return check_images(images, self.config.num_images, stride, self.rpn.conv.weight)
 
     @torch.compiler.disable
     def _suppress(self, boxes: Tensor, scores: Tensor) -> dict[str, Tensor]:
@@ -152,30 +158,6 @@ class LesionDetector(nn.Module):
         source = attended if self.config.rpn_input == "attended" else features
         return attended, *self.rpn(source[:, images.shape[1] // 2])
 
-    def _check_images(self, images: Images) -> Sequence[Tensor]:
-        if not isinstance(images, Tensor | list | tuple):
-            raise TypeError(
-                "images must be a tensor [B, M, 3, H, W] or a list of tensors [M, 3, h, w], "
-                f"got {type(images).__name__}"
-            )
-        if isinstance(images, Tensor) and images.dim() != 5:
-            raise ValueError(f"images must be [B, M, 3, H, W], got shape {tuple(images.shape)}")
-        if len(images) == 0:
-            raise ValueError("images must hold at least one sample")
-        images_per_sample, least = self.config.num_images, self.backbone.stride
-        for b, sample in enumerate(images):
-            if not isinstance(sample, Tensor):
-                raise TypeError(f"images[{b}] must be a tensor, got {type(sample).__name__}")
-            shape = tuple(sample.shape)
-            if len(shape) != 4 or shape[:2] != (images_per_sample, 3) or min(shape[2:]) < least:
-                raise ValueError(
-                    f"images[{b}] must be [{images_per_sample}, 3, h, w] with h and w >= {least}, "
-                    f"got shape {shape}"
-                )
-            if not sample.is_floating_point():
-                raise ValueError(f"images[{b}] must be floating point, got {sample.dtype}")
-        return images
-
 
 def _pad(images: Images, samples: Sequence[Tensor]) -> Tensor:
     """One tensor [B, M, 3, H, W]; zeros to the right and below, after the mean is gone (3DCE)."""
@@ -186,53 +168,3 @@ def _pad(images: Images, samples: Sequence[Tensor]) -> Tensor:
     return torch.stack(
         [F.pad(s, (0, width - s.shape[-1], 0, height - s.shape[-2])) for s in samples]
     )
-
-
-def _check_scales(scales: Sequence[float] | Tensor | None, count: int) -> list[float]:
-    if scales is None:
-        return [1.0] * count
-    try:
-        scales = [float(s) for s in scales]
-    except (TypeError, ValueError):
-        raise TypeError(f"scales must be {count} numbers, got {scales!r}") from None
-    if len(scales) != count or not all(math.isfinite(s) and s > 0 for s in scales):
-        raise ValueError(f"scales must be {count} finite numbers > 0, got {scales}")
-    return scales
-
-
-@torch.compiler.disable
-def _check_targets(
-    targets: Sequence[Mapping[str, Tensor]] | None, samples: Sequence[Tensor]
-) -> list[Tensor]:
-    """The true boxes of each sample, half-open float32."""
-    if targets is None:
-        raise ValueError(f"targets must hold one dict per sample ({len(samples)}), got None")
-    if not isinstance(targets, list | tuple):
-        raise TypeError(
-            f"targets must be a list of one dict per sample, got {type(targets).__name__}"
-        )
-    if len(targets) != len(samples):
-        raise ValueError(
-            f"targets must hold one dict per sample ({len(samples)}), got {len(targets)}"
-        )
-    truth = []
-    for b, (target, sample) in enumerate(zip(targets, samples, strict=True)):
-        if not isinstance(target, Mapping):
-            raise TypeError(f"targets[{b}] must be a dict, got {type(target).__name__}")
-        if "boxes" not in target:
-            raise ValueError(f"targets[{b}] must have 'boxes', got {sorted(map(str, target))}")
-        boxes = target["boxes"]
-        if not isinstance(boxes, Tensor):
-            raise TypeError(f"targets[{b}]['boxes'] must be a tensor, got {type(boxes).__name__}")
-        if boxes.dtype == torch.bool or boxes.is_complex():
-            raise TypeError(f"targets[{b}]['boxes'] must be real numbers, got {boxes.dtype}")
-        boxes = boxes.to(sample.device, torch.float32)
-        if boxes.dim() != 2 or boxes.shape[1] != 4:
-            raise ValueError(f"targets[{b}]['boxes'] must be [g, 4], got {tuple(boxes.shape)}")
-        if not (boxes.isfinite().all() and (boxes[:, 2:] >= boxes[:, :2]).all()):
-            raise ValueError(
-                f"targets[{b}]['boxes'] must be finite with x2 >= x1 and y2 >= y1, "
-                f"got {boxes.tolist()}"
-            )
-        truth.append(box_ops.to_half_open(boxes))
-    return truth

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lesionkit.models import boxes as box_ops
 from lesionkit.models.boxes import Size
+from lesionkit.models.checks import check_computed
 from lesionkit.models.config import DetectorConfig
 from lesionkit.models.losses import box_loss, class_loss
 from lesionkit.models.sampling import match, sample
@@ -92,6 +93,7 @@ class ContextHead(nn.Module):
         sizes: Sequence[Size],
     ) -> list[dict[str, Tensor]]:
         """Inclusive boxes and lesion probabilities of each sample, before the final NMS."""
+        check_computed("class scores or boxes", logits, deltas)
         counts = [len(r) for r in rois]
         found = []
         for roi, size, logit, delta in zip(

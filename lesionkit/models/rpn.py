@@ -10,6 +10,7 @@ from torchvision.ops import nms
 from lesionkit.models import boxes as box_ops
 from lesionkit.models.anchors import base_anchors, grid_anchors
 from lesionkit.models.boxes import Size
+from lesionkit.models.checks import check_computed
 from lesionkit.models.config import DetectorConfig
 from lesionkit.models.losses import box_loss, class_loss
 from lesionkit.models.sampling import match, sample
@@ -53,6 +54,8 @@ class RegionProposalNetwork(nn.Module):
         Unlike 3DCE, fewer than the wanted number are not padded with repeats.
         """
         config = self.config
+        if not self.training:
+            check_computed("proposals", logits, deltas)
         mode = 0 if self.training else 1
         proposals = []
         for b, size in enumerate(sizes):
@@ -60,7 +63,7 @@ class RegionProposalNetwork(nn.Module):
             scores = anchor_logits.softmax(1)[:, 1]
             boxes = box_ops.clip(box_ops.decode(anchor_deltas, anchors), size)
             sides = boxes[:, 2:] - boxes[:, :2]
-            # A NaN side compares false, so that broken boxes end here.
+            # A NaN side compares false, so that broken boxes end here; the loss tells.
             keep = (sides >= config.rpn_min_size * scales[b]).all(1)
             boxes, scores = boxes[keep], scores[keep]
             scores, best = scores.topk(min(config.rpn_pre_nms[mode], len(scores)))

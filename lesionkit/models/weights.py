@@ -24,6 +24,7 @@ def save_detector(
     """Write ``model``'s weights and config to ``path``, at once or not at all.
 
     ``metadata`` is kept in the file's header beside "format", "version" and "config" (JSON).
+    Raises FloatingPointError, and leaves an old file as it was, when a weight is not finite.
     """
     model = getattr(model, "_orig_mod", model)  # what torch.compile wrapped
     if not isinstance(model, LesionDetector):
@@ -39,6 +40,8 @@ def save_detector(
     tensors = {
         name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
     }
+    if name := _not_finite(tensors):
+        raise FloatingPointError(f"weights {name} are not finite; nothing is written to {path}")
     with atomic_write(path) as temporary:
         save_file(tensors, temporary, metadata={**metadata, **own})
 
@@ -47,7 +50,7 @@ def load_detector(path: str | os.PathLike, device: str | torch.device = "cpu") -
     """The detector of a file that :func:`save_detector` wrote, in evaluation mode on ``device``.
 
     Raises InputError when the file is missing, a pickle (never opened: it could run code),
-    truncated, or not the weights of the detector that its header describes.
+    truncated, not finite, or not the weights of the detector that its header describes.
     """
     path = Path(path)
     _refuse_pickle(path)
@@ -68,7 +71,17 @@ def load_detector(path: str | os.PathLike, device: str | torch.device = "cpu") -
         ) from None
     model = LesionDetector(config)
     model.load_state_dict(weights)
+    if name := _not_finite(model.state_dict()):
+        raise InputError(
+            f"{path}: {name} holds values that are not finite in float32; a detector with them "
+            "finds nothing; take weights of a training that did not diverge"
+        )
     return model.to(device).eval()
+
+
+def _not_finite(tensors: dict[str, torch.Tensor]) -> str | None:
+    """The name of a tensor with a NaN or an infinity in it."""
+    return next((name for name, value in tensors.items() if not value.isfinite().all()), None)
 
 
 def _refuse_pickle(path: Path) -> None:

@@ -75,12 +75,55 @@ def test_bfloat16_keeps_boxes_in_float32():
     assert anchors[-5].tolist() == [395, 19, 401, 25]
 
 
-def test_broken_pixels_do_not_crash():
-    model, images = detector(), scan(1, 3, 3, 40, 40)
-    images[0, 1, 0, 20, 20] = torch.nan
-    model.train()(images, [boxes([5, 5, 20, 20])])
-    (found,) = model.eval()(images)
-    assert found["boxes"].isfinite().all()
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_broken_pixels_are_no_empty_result(value):
+    model, images = detector(), scan(2, 3, 3, 40, 40)
+    images[1, 1, 0, 20, 20] = value
+    model.train()(images, [boxes([5, 5, 20, 20])] * 2)  # the loss tells
+    model.eval()
+    for given in (images, list(images), [images[0, ..., :36], images[1]]):
+        with pytest.raises(ValueError, match="images must be finite"):
+            model(given)
+
+
+@pytest.mark.parametrize("layer", ["backbone.stem", "rpn.classes", "rpn.boxes", "head.maps",
+                                   "head.classes", "head.boxes"])  # fmt: skip
+def test_broken_weights_are_no_empty_result(layer):
+    model = detector().eval()
+    with torch.no_grad():
+        model.get_submodule(layer).bias[0] = torch.nan
+    for run in (model, torch.compile(model, backend="eager")):
+        with pytest.raises(FloatingPointError, match=r"not finite.* weights"):
+            run(scan(1, 3, 3, 40, 40))
+
+
+def test_double_images():
+    for model in (detector().eval(), detector().bfloat16().eval()):
+        with pytest.raises(ValueError, match=r"images\[0\] .*float64.*images\.to\("):
+            model(scan(1, 3, 3, 40, 40).double())
+    model = detector().double().eval()
+    assert model(scan(1, 3, 3, 40, 40).double())[0]["scores"].isfinite().all()
+
+
+def test_images_on_another_device():
+    with pytest.raises(ValueError, match=r"images\[0\] .* cpu.*meta.*images\.to\("):
+        detector().eval()(torch.zeros(1, 3, 3, 40, 40, device="meta"))
+
+
+@pytest.mark.parametrize(
+    "box",
+    [[50, 5, 60, 9], [5, 44, 9, 50], [-9, 5, -1, 9], [5, -9, 9, -1.5], [0, 0, 1e30, 1e30],
+     [-1e30, -1e30, 9, 9], [0, 0, 200, 9]],
+)  # fmt: skip
+def test_boxes_that_are_not_on_the_image(box):
+    images = torch.zeros(2, 3, 3, 40, 44)
+    with pytest.raises(ValueError, match=r"targets\[1\]\['boxes'\] must .*44 x 40"):
+        detector().train()(images, [boxes(), boxes([5, 5, 9, 9], box)])
+
+
+def test_boxes_that_lie_partly_on_the_image():
+    losses = step(detector(), scan(1, 3, 3, 40, 44), [boxes([-8, -8, 4, 4], [40, 36, 70, 60])])
+    assert all(loss.isfinite() for loss in losses.values())
 
 
 def test_compiled_model_equals_eager():

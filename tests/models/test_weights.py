@@ -172,6 +172,25 @@ def test_integers_are_no_weights(tmp_path):
         load_detector(path)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
+def test_weights_that_are_not_finite(weights, value):
+    def poison(tensors, _):
+        tensors["head.classes.bias"] = torch.tensor([0.0, value], dtype=torch.float64)
+
+    rewrite(weights, poison)
+    with pytest.raises(InputError, match=r"model.safetensors: head.classes.bias .*not finite"):
+        load_detector(weights)
+
+
+def test_broken_weights_never_replace_sound_ones(model, weights):
+    before = weights.read_bytes()
+    with torch.no_grad():
+        model.rpn.conv.weight[0] = torch.nan
+    with pytest.raises(FloatingPointError, match=r"rpn.conv.weight .*not finite"):
+        save_detector(model, weights)
+    assert weights.read_bytes() == before
+
+
 @pytest.mark.parametrize("field, value", [("num_fc", 10**7), ("group_size", 10**9)])
 def test_absurd_configs_are_refused_at_once(field, value):
     with pytest.raises(ValueError, match=field):
