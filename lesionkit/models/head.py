@@ -101,7 +101,7 @@ class ContextHead(nn.Module):
         ):
             boxes = box_ops.clip(box_ops.decode(delta, roi), size)
             scores = logit.softmax(1)[:, 1]
-            keep = (scores > self.config.score_threshold) & boxes.isfinite().all(1)
+            keep = scores > self.config.score_threshold
             boxes = box_ops.to_inclusive(boxes[keep])
             found.append({"boxes": boxes, "scores": scores[keep]})
         return found

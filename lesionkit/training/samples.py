@@ -27,14 +27,16 @@ from lesionkit.training.config import TrainingConfig
 class Sample:
     """One key slice, ready for the network.
 
-    images: [M, 3, h, w] float32. boxes: [g, 4] float32 in pixels of ``images``. transform: between
-    those and the slice's own pixels. truth: [g, 4] the boxes in the slice's own pixels.
+    images: [M, 3, h, w] float32. boxes: [g, 4] float32 in pixels of ``images``, those that lie at
+    least partly on them. transform: between those and the slice's own pixels. truth: [g, 4] all
+    boxes, in the slice's own pixels. source: what error messages call the slice's scan.
     """
 
     images: Tensor
     boxes: Tensor
     transform: PixelTransform
     truth: np.ndarray
+    source: str = "the scan"
 
 
 class Samples(Dataset[Sample]):
@@ -86,7 +88,8 @@ def scan_samples(
 
 def _of_dataset(dataset: DeepLesion, preprocessing: Preprocessing, index: int) -> Sample:
     record = dataset[index]
-    return _sample(*prepare_key_slice(dataset, record, preprocessing), record.boxes)
+    images, transform = prepare_key_slice(dataset, record, preprocessing)
+    return _sample(images, transform, record.boxes, record.file_name)
 
 
 def _of_scan(
@@ -96,19 +99,28 @@ def _of_scan(
     index: int,
 ) -> Sample:
     key, boxes = marked[index]
-    return _sample(*prepare_volume_sample(volume, key, preprocessing), boxes)
+    return _sample(*prepare_volume_sample(volume, key, preprocessing), boxes, volume.source)
 
 
-def _sample(images: Tensor, transform: PixelTransform, truth: np.ndarray) -> Sample:
+def _sample(images: Tensor, transform: PixelTransform, truth: np.ndarray, source: str) -> Sample:
     boxes = torch.from_numpy(transform.to_network(truth).astype(np.float32))
-    return Sample(images, boxes, transform, truth)
+    # The crop to the body may leave a box outside.
+    return Sample(images, boxes[_on_image(boxes, images)], transform, truth, source)
+
+
+def _on_image(boxes: Tensor, images: Tensor) -> Tensor:
+    """Whether at least part of a pixel of each inclusive box [g, 4] is on the images."""
+    size = torch.tensor([images.shape[-1], images.shape[-2]])
+    return ((boxes[:, :2] < size) & (boxes[:, 2:] > -1)).all(1)
 
 
 class Augmented(Dataset[Sample]):
     """Samples as a training run sees them: mirrored and moved at random.
 
     The chance depends on the seed, ``epoch`` and the index alone, whatever the order or the
-    worker. Images are moved by filling in zeros at the left and the top and cutting off the rest.
+    worker. Moved images keep their size: zeros, the mean, come in at the left and the top, and
+    what leaves at the right and the bottom is cut off, boxes too. An image moves by half its side
+    at most.
     """
 
     def __init__(self, samples: Samples, config: TrainingConfig) -> None:
@@ -129,7 +141,12 @@ class Augmented(Dataset[Sample]):
             right = images.shape[-1] - 1
             boxes = torch.stack((right - x2, y1, right - x1, y2), dim=1)
         if self.config.shift:
-            dx, dy = (int(d) for d in rng.integers(0, self.config.shift + 1, 2))
-            images = F.pad(images, (dx, 0, dy, 0))
-            boxes = boxes + torch.tensor([dx, dy, dx, dy])
+            height, width = images.shape[-2:]
+            most = [min(self.config.shift, side // 2) for side in (width, height)]
+            dx, dy = rng.integers(0, most, endpoint=True).tolist()
+            images = F.pad(images, (dx, -dx, dy, -dy))
+            last = torch.tensor([width - 1, height - 1])
+            moved = boxes + torch.tensor([dx, dy, dx, dy])
+            moved = moved[(moved[:, :2] <= last).all(1)]
+            boxes = torch.cat((moved[:, :2], moved[:, 2:].minimum(last)), dim=1)
         return replace(sample, images=images, boxes=boxes)

@@ -104,12 +104,15 @@ def test_losses_by_hand():
 def test_detections_by_hand():
     rois = [torch.tensor([[0.0, 0, 10, 10], [10, 10, 30, 20], [0, 0, 5, 5]]), torch.zeros(0, 4)]
     logits = torch.tensor([[0.0, 0], [0, math.log(3)], [0, 0]])
-    deltas = torch.tensor([[0.0, 0, 0, 0], [0.5, 0, 0, 0], [torch.nan, 0, 0, 0]])
+    deltas = torch.tensor([[0.0, 0, 0, 0], [0.5, 0, 0, 0], [3e38, 0, 0, 0]])
     first, second = head().detect(logits, deltas, rois, [(20, 32), (20, 32)])
-    # The second roi moves 10 to the right and is cut at pixel 31; the broken third is dropped.
-    assert first["boxes"].tolist() == [[0, 0, 9, 9], [20, 10, 31, 19]]
-    assert first["scores"].tolist() == pytest.approx([0.5, 0.75])
+    # The second roi moves 10 to the right and is cut at pixel 31; the third ends on the edge.
+    assert first["boxes"].tolist() == [[0, 0, 9, 9], [20, 10, 31, 19], [31, 0, 31, 4]]
+    assert first["scores"].tolist() == pytest.approx([0.5, 0.75, 0.5])
     assert second["boxes"].shape == (0, 4)
+    deltas[2, 0] = torch.nan
+    with pytest.raises(FloatingPointError, match="boxes are not finite"):
+        head().detect(logits, deltas, rois, [(20, 32), (20, 32)])
 
 
 def test_score_threshold_is_strict():

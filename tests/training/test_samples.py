@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -68,9 +70,43 @@ def test_augmentation_depends_on_seed_epoch_and_index_alone():
     last = first[1]
     again[0]
     assert torch.equal(last.images, again[1].images)
-    assert any(first[i].images.shape != other[i].images.shape for i in (0, 1))
+    assert not any(torch.equal(first[i].images, other[i].images) for i in (0, 1))
     again.epoch = 1
-    assert any(first[i].images.shape != again[i].images.shape for i in (0, 1))
+    assert not any(torch.equal(first[i].images, again[i].images) for i in (0, 1))
+
+
+def test_moved_images_keep_their_size_and_boxes_stay_on_them():
+    images = torch.arange(1.0, 3 * 20 * 30 + 1).reshape(1, 3, 20, 30)
+    rows = torch.tensor([[2.0, 3, 9, 9], [20, 10, 28, 18], [27, 17, 29, 19]])
+    sample = Sample(images, rows, PixelTransform(1, 0, 0), rows.numpy())
+    augmented = Augmented(Samples(1, lambda _: sample), TrainingConfig(shift=6))
+    counts = set()
+    for augmented.epoch in range(20):
+        moved = augmented[0]
+        assert moved.images.shape == images.shape
+        x, y = (moved.boxes[0, :2] - rows[0, :2]).int().tolist()
+        assert 0 <= x <= 6
+        assert 0 <= y <= 6
+        assert torch.equal(moved.images[..., y:, x:], images[..., : 20 - y, : 30 - x])
+        assert not moved.images[..., :y, :].any()
+        assert not moved.images[..., :x].any()
+        assert moved.boxes[1].tolist() == [20 + x, 10 + y, min(28 + x, 29), min(18 + y, 19)]
+        counts.add(len(moved.boxes))
+        assert len(moved.boxes) == (3 if x <= 2 and y <= 2 else 2)
+    assert counts == {2, 3}
+    tiny = replace(sample, images=images[..., :3, :4], boxes=rows[:0])
+    small = Augmented(Samples(1, lambda _: tiny), TrainingConfig(shift=256))[0]
+    assert small.images.shape == (1, 3, 3, 4)
+    assert small.images.any()
+
+
+def test_a_box_outside_of_the_body_is_no_target():
+    volume = ball_scan()
+    volume.hu[:, :, 52:] = -1000
+    boxes = np.concatenate([BALL_BOX, [[58, 5, 62, 9]]]).astype(np.float32)
+    sample = scan_samples(volume, {4: boxes}, PREPROCESSING)[0]
+    assert len(sample.boxes) == 1
+    assert len(sample.truth) == 2
 
 
 def test_without_augmentation_samples_pass_through():
