@@ -46,13 +46,14 @@ def _bar(label: str) -> Iterator[Callable[..., None]]:
 @contextmanager
 def _lines(label: str) -> Iterator[Callable[..., None]]:
     start = last = time.monotonic()
+    finished = False  # the end is worth a line at once, but only one: work may go on after it
     print(f"{label} ...", file=sys.stderr, flush=True)
 
     def update(done: int, total: int, note: str = "") -> None:
-        nonlocal last
+        nonlocal last, finished
         now = time.monotonic()
-        if done == total or now - last >= LINE_SECONDS:
-            last = now
+        if (done == total and not finished) or now - last >= LINE_SECONDS:
+            last, finished = now, done == total
             line = f"{label}: {done}/{total}, {now - start:.0f} s" + (f", {note}" if note else "")
             print(line, file=sys.stderr, flush=True)
 

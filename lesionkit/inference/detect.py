@@ -10,6 +10,7 @@ from torch import Tensor
 from lesionkit.data.deeplesion import DeepLesion
 from lesionkit.data.preprocess import PixelTransform, prepare_key_slice, prepare_volume_sample
 from lesionkit.data.volume import CTVolume
+from lesionkit.errors import InputError
 from lesionkit.models import LesionDetector
 from lesionkit.models.boxes import nms_inclusive
 
@@ -18,7 +19,7 @@ Progress = Callable[[int, int], None]
 
 @torch.inference_mode()
 def detect_sample(
-    model: LesionDetector, images: Tensor, transform: PixelTransform
+    model: LesionDetector, images: Tensor, transform: PixelTransform, source: str = "the scan"
 ) -> dict[str, np.ndarray]:
     """The lesions on the key slice of one prepared sample.
 
@@ -30,11 +31,17 @@ def detect_sample(
         model: in evaluation mode, on any device.
         images: [M, 3, h, w] from ``prepare_sample``.
         transform: the transform that came with it.
+        source: what error messages call the scan.
 
     Returns:
         "boxes" [n, 4] float32 (xyxy, 0-based pixels of the slice, inclusive ends) and "scores"
         [n] float32 in 0..1, by falling score.
+
+    Raises:
+        InputError: the sample is too small for the network.
+        ValueError, FloatingPointError: see :meth:`LesionDetector.forward`.
     """
+    check_size(model, images, source)
     device = next(model.parameters()).device
     (found,) = model.candidates(images[None].to(device), [transform.scale])
     boxes = transform.to_original(found["boxes"])
@@ -43,6 +50,19 @@ def detect_sample(
         "boxes": boxes[keep].float().cpu().numpy(),
         "scores": found["scores"][keep].float().cpu().numpy(),
     }
+
+
+def check_size(model: LesionDetector, images: Tensor, source: str) -> None:
+    """Raise InputError unless a prepared sample [M, 3, h, w] has a cell of the network's grid."""
+    height, width = images.shape[-2:]
+    least = model.backbone.stride
+    if min(height, width) < least:
+        spacing = model.config.preprocessing.pixel_spacing
+        raise InputError(
+            f"{source}: too small, {width} x {height} pixels after resizing to {spacing:g} mm a "
+            f"pixel; the network needs {least} x {least} at least, {least * spacing:g} mm a side; "
+            "check the scan's size and pixel spacing"
+        )
 
 
 def detect_volume(
@@ -66,7 +86,7 @@ def detect_volume(
     found = {}
     for done, key in enumerate(keys, 1):
         images, transform = prepare_volume_sample(volume, key, model.config.preprocessing)
-        found[key] = detect_sample(model, images, transform)
+        found[key] = detect_sample(model, images, transform, volume.source)
         if progress:
             progress(done, len(keys))
     return found
@@ -82,7 +102,7 @@ def evaluate_dataset(
     found = []
     for record in dataset:
         images, transform = prepare_key_slice(dataset, record, model.config.preprocessing)
-        found.append(detect_sample(model, images, transform))
+        found.append(detect_sample(model, images, transform, record.file_name))
         if progress:
             progress(len(found), len(dataset))
     return found

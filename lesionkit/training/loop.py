@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lesionkit.evaluation import FrocResult, froc
-from lesionkit.inference.detect import detect_sample
+from lesionkit.inference.detect import check_size, detect_sample
 from lesionkit.models import DetectorConfig, LesionDetector, save_detector
 from lesionkit.processes import hold_interrupts
 from lesionkit.training.config import TrainingConfig
@@ -62,11 +62,13 @@ def train(
         out: a folder; it is made if needed.
         config: the choices.
         device: "auto", "cpu", "cuda", or "cuda:1".
-        progress: called with (steps done, steps in all, a note on how it goes).
+        progress: called with (steps done, steps in all, a note on how it goes); during a
+            validation the note counts its samples.
 
     Raises:
-        FloatingPointError: a loss is not finite; the message names step and losses. The best
-            weights so far stay in ``out``.
+        FloatingPointError: a loss or a weight is not finite; the message names step and losses,
+            or the weight. The best weights so far stay in ``out``.
+        InputError: a slice is too small for the network.
         ValueError: there is no training sample.
     """
     if len(training) == 0:
@@ -91,6 +93,11 @@ def train(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     best, best_epoch, step, note = -1.0, 0, 0, ""
+
+    def report(note: str) -> None:
+        if progress:
+            progress(step, config.epochs * len(loader), note)
+
     with open(out / METRICS, "w", encoding="utf-8") as metrics:
         for epoch in range(1, config.epochs + 1):
             samples.epoch = epoch
@@ -104,14 +111,18 @@ def train(
                 step += 1
                 for name, value in _step(fabric, model, optimizer, batch, config, step).items():
                     sums[name] = sums.get(name, 0.0) + value
-                if progress:
-                    progress(step, config.epochs * len(loader), note)
+                report(note)
             losses = {name: value / len(loader) for name, value in sums.items()}
             line: dict[str, Any] = {"epoch": epoch, "step": step, **losses}
             note = f"epoch {epoch}, loss {sum(losses.values()):.3f}"
             sensitivity = None
             if validation and _is_validated(epoch, config):
-                result = validate(detector, validation)
+                result = validate(
+                    detector,
+                    validation,
+                    config.workers,
+                    lambda done, total: report(f"validating {done}/{total}"),
+                )
                 sensitivity = float(result.sensitivity[0])
                 line["validation_sensitivity"] = sensitivity
                 note += f", {100 * sensitivity:.0f} % found at {SELECTION_FP:g} FP"
@@ -123,12 +134,28 @@ def train(
     return TrainingResult(out / WEIGHTS, best_epoch, best if validation else None)
 
 
-def validate(model: LesionDetector, samples: Samples) -> FrocResult:
-    """FROC at 4 false positives per image; leaves ``model`` in evaluation mode."""
+def validate(
+    model: LesionDetector,
+    samples: Samples,
+    workers: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> FrocResult:
+    """FROC at 4 false positives per image; leaves ``model`` in evaluation mode.
+
+    Samples are prepared one by one, in ``workers`` processes, and let go.
+    """
     model.eval()
-    every = [samples[i] for i in range(len(samples))]
-    found = [detect_sample(model, sample.images, sample.transform) for sample in every]
-    return froc(found, [sample.truth for sample in every], fp_per_image=(SELECTION_FP,))
+    # A generator of its own: a loader without one draws from that of the training.
+    loader = DataLoader(samples, batch_size=None, num_workers=workers, generator=torch.Generator())
+    with hold_interrupts():  # here the workers start
+        prepared = iter(loader)
+    found, truth = [], []
+    for sample in prepared:
+        found.append(detect_sample(model, sample.images, sample.transform, sample.source))
+        truth.append(sample.truth)
+        if progress:
+            progress(len(found), len(samples))
+    return froc(found, truth, fp_per_image=(SELECTION_FP,))
 
 
 def _step(
@@ -139,6 +166,8 @@ def _step(
     config: TrainingConfig,
     step: int,
 ) -> dict[str, float]:
+    for sample in batch:
+        check_size(model, sample.images, sample.source)
     images = [fabric.to_device(sample.images) for sample in batch]
     targets = [{"boxes": fabric.to_device(sample.boxes)} for sample in batch]
     losses: dict[str, Tensor] = model(images, targets, [s.transform.scale for s in batch])

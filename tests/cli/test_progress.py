@@ -19,6 +19,21 @@ def test_lines_where_there_is_no_terminal(capsys, monkeypatch):
     ]
 
 
+def test_work_that_goes_on_after_the_last_step(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    with progress("work") as update:
+        update(3, 3)
+        for done in range(8):
+            now[0] += 1.0
+            update(3, 3, f"validating {done}/8")
+    assert capsys.readouterr().err.splitlines() == [
+        "work ...",
+        "work: 3/3, 0 s",
+        "work: 3/3, 5 s, validating 4/8",
+    ]
+
+
 def test_bar_on_a_terminal(capsys, monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)

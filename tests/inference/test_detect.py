@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from lesionkit.data import CTVolume, DeepLesion, prepare_volume_sample, synthesize
+from lesionkit.errors import InputError
 from lesionkit.inference import (
     collect_findings,
     detect_sample,
@@ -84,6 +85,16 @@ def test_key_slices_may_be_any_integers_but_no_others(model, volume, tmp_path):
         detect_volume(model, volume, [-1])
     with pytest.raises(TypeError, match="float"):
         detect_volume(model, volume, [1.0])
+
+
+@pytest.mark.parametrize(
+    "size,spacing", [((64, 64), 0.01), ((2, 2), 1.5), ((3, 512), 2.0), ((512, 1), 0.7)]
+)
+def test_scans_too_small_for_the_network(model, volume, size, spacing):
+    hu = np.zeros((5, *size), np.int16)
+    small = replace(volume, hu=hu, spacing=(spacing, spacing, 3.0))
+    with pytest.raises(InputError, match=r"noise: too small.* needs 4 x 4 .* 8 mm"):
+        detect_volume(model, small)
 
 
 def test_dataset_in_order(model, tmp_path):

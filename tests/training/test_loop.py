@@ -1,13 +1,17 @@
 import json
+import weakref
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from lesionkit.errors import InputError
 from lesionkit.models import PRESETS, LesionDetector, load_detector
 from lesionkit.training import TRAINING_PRESETS, scan_samples, train
 from lesionkit.training.loop import validate
+from lesionkit.training.samples import Samples
 
 from .scans import BALL_BOX, ball_scan
 
@@ -41,8 +45,9 @@ def test_metrics_and_progress(tmp_path, samples):
     losses = {"loss_rpn_class", "loss_rpn_box", "loss_class", "loss_box"}
     assert all(losses <= line.keys() for line in lines)
     assert result.sensitivity == max(line["validation_sensitivity"] for line in lines)
-    assert [report[:2] for report in seen] == [(1, 2), (2, 2)]
-    assert "epoch 1" in seen[1][2]
+    assert [report[:2] for report in seen] == [(1, 2)] * 4 + [(2, 2)] * 4
+    assert [report[2] for report in seen[1:4]] == [f"validating {done}/3" for done in (1, 2, 3)]
+    assert "epoch 1" in seen[4][2]
 
 
 def test_learns_one_sample(tmp_path):
@@ -58,9 +63,9 @@ def test_keeps_the_best_weights(tmp_path, samples, monkeypatch):
     values = iter([0.2, 0.6, 0.6, 0.4])
     seen = []
 
-    def scripted(model, validation):
+    def scripted(model, *arguments):
         seen.append({name: value.clone() for name, value in model.state_dict().items()})
-        result = validate(model, validation)
+        result = validate(model, *arguments)
         return replace(result, sensitivity=[next(values)])
 
     monkeypatch.setattr("lesionkit.training.loop.validate", scripted)
@@ -137,6 +142,58 @@ def test_worker_processes_change_nothing(tmp_path, samples):
     )
     kept, read = load_file(kept.weights), load_file(read.weights)
     assert all(torch.equal(kept[name], read[name]) for name in kept)
+
+
+def test_validation_holds_one_sample_at_a_time():
+    """The images of DeepLesion's validation split would be 45 GB."""
+    marked = dict.fromkeys(range(2, 7), BALL_BOX)
+    prepared = scan_samples(ball_scan(), marked, DETECTOR.preprocessing)
+    alive, most = [], []
+
+    def prepare(index):
+        sample = prepared[index]
+        alive.append(weakref.ref(sample))
+        most.append(sum(ref() is not None for ref in alive))
+        return sample
+
+    torch.manual_seed(0)
+    model = LesionDetector("tiny")
+    seen = []
+    state = torch.get_rng_state()
+    result = validate(model, Samples(5, prepare), progress=lambda *n: seen.append(n))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert len(alive) == 5
+    assert max(most) <= 2
+    assert seen == [(done, 5) for done in range(1, 6)]
+    with_workers = validate(model, prepared, workers=2)
+    np.testing.assert_array_equal(result.sensitivity, with_workers.sensitivity)
+    np.testing.assert_array_equal(result.curve_score, with_workers.curve_score)
+
+
+def test_a_scan_too_small_for_the_network(tmp_path):
+    scan = replace(ball_scan(), spacing=(0.01, 0.01, 4.0))
+    samples = scan_samples(scan, {4: BALL_BOX}, DETECTOR.preprocessing)
+    with pytest.raises(InputError, match="a ball: too small"):
+        train("tiny", samples, tmp_path, CONFIG, None, "cpu")
+
+
+def test_weights_that_break_in_the_last_step_do_not_replace_sound_ones(
+    tmp_path, samples, monkeypatch
+):
+    step, steps = torch.optim.AdamW.step, []
+
+    def poison(self, *args, **kwargs):
+        result = step(self, *args, **kwargs)
+        steps.append(result)
+        if len(steps) == 2:
+            with torch.no_grad():
+                self.param_groups[0]["params"][0].fill_(torch.nan)
+        return result
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", poison)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        train("tiny", samples, tmp_path, CONFIG, None, "cpu")
+    assert all(v.isfinite().all() for v in load_file(tmp_path / "weights.safetensors").values())
 
 
 def test_no_samples(tmp_path):
