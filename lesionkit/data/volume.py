@@ -11,6 +11,12 @@ from lesionkit.errors import InputError
 MAX_VOLUME_BYTES = 4 << 30
 # Bounds what a decoder may allocate for one slice. CT matrices end at 2048.
 MAX_SIDE = 8192
+# What a CT can be. Beyond lie other units (metres, micrometres) and damaged headers, which a
+# detector would take for a scan without findings.
+PIXEL_MM = (0.01, 10.0)
+SLICE_MM = (0.01, 50.0)  # from slice to slice, along the patient
+MAX_HU = 1e5
+MAX_POSITION_MM = 1e5
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +37,10 @@ class CTVolume:
         source: the path it was read from.
         first_slice: number on disk of ``hu[0]`` in a DeepLesion folder; 0 otherwise.
         slice_files: the file of each slice, where slices have files of their own.
+
+    Raises:
+        ValueError: a field of the wrong shape or type.
+        InputError (a ValueError): NaN or infinite voxels, and values beyond the limits above.
     """
 
     hu: np.ndarray
@@ -46,7 +56,7 @@ class CTVolume:
             raise ValueError(f"hu must be [S, H, W] and not empty, got shape {self.hu.shape}")
         if self.hu.dtype not in (np.int16, np.float32):
             raise ValueError(f"hu must be int16 or float32, got {self.hu.dtype}")
-        if len(self.spacing) != 3 or not all(0 < s < np.inf for s in self.spacing):
+        if len(self.spacing) != 3:
             raise ValueError(f"spacing must be three positive millimetres, got {self.spacing}")
         if len(self.origin) != 3 or not np.isfinite(self.origin).all():
             raise ValueError(f"origin must be three finite millimetres, got {self.origin}")
@@ -54,6 +64,8 @@ class CTVolume:
         if direction.shape != (3, 3) or not is_orthonormal(direction):
             raise ValueError(f"direction must be a 3 x 3 orthonormal matrix, got {self.direction}")
         object.__setattr__(self, "direction", direction)
+        check_geometry(self.source, self.spacing, self.origin, direction)
+        check_hu(self.source, self.hu)
         if len(self.slice_files) not in (0, len(self.hu)):
             raise ValueError(
                 f"slice_files must name each of the {len(self.hu)} slices or none, "
@@ -118,6 +130,58 @@ def check_volume_size(source: str, columns: int, rows: int, slices: int) -> None
             f"{source}: {columns} x {rows} x {slices} voxels take {size / 2**30:.1f} GiB; at most "
             f"{MAX_VOLUME_BYTES >> 30} GiB are read. Crop or resample the scan, or check the header"
         )
+
+
+def check_geometry(
+    source: str,
+    spacing: tuple[float, float, float],
+    origin: tuple[float, float, float],
+    direction: np.ndarray,
+) -> None:
+    """Refuse spacings and positions that no CT has.
+
+    Args:
+        source: the file, for the message.
+        spacing, origin, direction: as in `CTVolume`, also before `to_axial`: the limit for slices
+            is that of the axis closest to the patient's.
+    """
+    along_patient = int(np.argmax(np.abs(direction[2])))
+    for axis, value in enumerate(spacing):
+        what, (least, most) = (
+            ("slice spacing", SLICE_MM) if axis == along_patient else ("pixel spacing", PIXEL_MM)
+        )
+        if not least <= value <= most:
+            raise InputError(
+                f"{source}: {what} {value:g} mm; a CT has {least:g} to {most:g} mm. Its header is "
+                "damaged or not in mm; correct it, or convert the scan again"
+            )
+    if not np.abs(origin).max() <= MAX_POSITION_MM:
+        raise InputError(
+            f"{source}: begins at {tuple(origin)} mm, more than {MAX_POSITION_MM:g} mm away; its "
+            "header is damaged or not in mm; correct it, or convert the scan again"
+        )
+
+
+def check_hu(source: str, hu: np.ndarray) -> None:
+    """Refuse voxels that are no Hounsfield units; ``source`` is the file, for the message."""
+    if hu.dtype.kind != "f":  # int16 holds no others
+        return
+    lowest, highest = float(hu.min()), float(hu.max())  # NaN if any voxel is
+    if not np.isfinite(lowest + highest):
+        raise not_finite(source)
+    if max(-lowest, highest) > MAX_HU:
+        raise InputError(
+            f"{source}: values from {lowest:g} to {highest:g}; Hounsfield units are within "
+            f"{MAX_HU:g} of 0. Its rescaling is damaged, or it has padding of such values: write "
+            "air (-1024 HU) there"
+        )
+
+
+def not_finite(source: str) -> InputError:
+    return InputError(
+        f"{source}: has NaN or infinite voxels, often padding around a resampled scan; write air "
+        "(-1024 HU) there"
+    )
 
 
 def compact_hu(values: np.ndarray) -> np.ndarray:

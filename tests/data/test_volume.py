@@ -113,6 +113,34 @@ def test_bad_fields_are_named(changes, message):
 
 
 @pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"spacing": (0.0007, 0.7, 2.5)}, "pixel spacing 0.0007 mm; a CT has 0.01 to 10 mm"),
+        ({"spacing": (0.7, 700.0, 2.5)}, "pixel spacing 700 mm"),
+        ({"spacing": (0.7, 0.7, 1e30)}, "slice spacing 1e.30 mm; a CT has 0.01 to 50 mm"),
+        ({"spacing": (0.7, 0.7, 1e-9)}, "slice spacing 1e-09 mm"),
+        ({"spacing": (0.7, 20.0, 2.5)}, "pixel spacing 20 mm"),
+        ({"origin": (0.0, 0.0, -1e30)}, "more than 100000 mm away"),
+        ({"hu": np.full((1, 2, 2), 1e30, np.float32)}, "values from 1e.30 .*within 100000 of 0"),
+        ({"hu": np.full((1, 2, 2), -2e5, np.float32)}, "values from -200000 "),
+        ({"hu": np.float32([[[0, np.nan]]])}, "NaN or infinite voxels.*-1024 HU"),
+        ({"hu": np.float32([[[0, -np.inf]]])}, "NaN or infinite voxels"),
+        ({"hu": np.float32([[[np.inf, -np.inf]]])}, "NaN or infinite voxels"),
+    ],
+)
+def test_what_no_ct_has(changes, message):
+    with pytest.raises(InputError, match=f"^made up: .*{message}"):
+        _volume(**changes)
+
+
+def test_the_limit_for_slices_is_along_the_patient():
+    coronal = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
+    assert to_axial(_volume(coronal, spacing=(0.7, 20.0, 2.5))).spacing == (0.7, 2.5, 20.0)
+    with pytest.raises(InputError, match="pixel spacing 20 mm"):
+        _volume(coronal, spacing=(0.7, 2.5, 20.0))
+
+
+@pytest.mark.parametrize(
     "values, dtype",
     [
         (np.array([-32768, 32767], np.int32), np.int16),
