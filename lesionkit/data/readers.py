@@ -6,6 +6,7 @@ from pathlib import Path
 from lesionkit.data.deeplesion.slices import read_deeplesion, slice_numbers
 from lesionkit.data.dicom import read_dicom
 from lesionkit.data.dicom.files import is_dicom
+from lesionkit.data.dicom.index import holds_dicom
 from lesionkit.data.images import SUFFIXES, read_image
 from lesionkit.data.volume import CTVolume
 from lesionkit.errors import InputError
@@ -14,7 +15,7 @@ from lesionkit.errors import InputError
 def read_ct(path: str | os.PathLike, series: str | None = None) -> CTVolume:
     """Read a CT scan.
 
-    - A folder with ``NNN.png`` files is a DeepLesion series: `read_deeplesion`.
+    - A folder with ``NNN.png`` files and no DICOM file is a DeepLesion series: `read_deeplesion`.
     - Any other folder, and a DICOM file: `read_dicom`.
     - ``.nii``, ``.nii.gz``, ``.nrrd``, ``.nhdr``, ``.mha`` and ``.mhd`` hold a whole volume in HU.
       Their axes are permuted and flipped, without loss, so that x, y and slice run closest to
@@ -44,8 +45,8 @@ def read_ct(path: str | os.PathLike, series: str | None = None) -> CTVolume:
 
 def _read(path: Path, series: str | None) -> CTVolume:
     if path.is_dir():
-        read_folder = read_deeplesion if slice_numbers(path) else read_dicom
-        return read_folder(path, series)
+        is_deeplesion = slice_numbers(path) and not holds_dicom(path)
+        return (read_deeplesion if is_deeplesion else read_dicom)(path, series)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     if not path.is_file():

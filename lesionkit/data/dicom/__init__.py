@@ -22,8 +22,9 @@ def read_dicom(path: str | os.PathLike, series: str | None = None) -> CTVolume:
     intercept with each slice's own slope and intercept, int16 where that is exact. Padding values
     are treated like all others.
 
-    Read are CT Image Storage and Enhanced CT. In a folder, files that are not DICOM, DICOMDIR,
-    other modalities, screen captures and localizers are passed over.
+    Read are CT Image Storage and Enhanced CT, also without the 128-byte preamble. In a folder,
+    DICOMDIR, other modalities, screen captures and localizers are passed over, and so are files
+    that are not DICOM, unless their names are those of slices: `strangers` has the rule.
 
     Args:
         path: folder or file. A file of CT Image Storage is one slice, and only it is read.
@@ -32,9 +33,11 @@ def read_dicom(path: str | os.PathLike, series: str | None = None) -> CTVolume:
 
     Raises:
         InputError: no CT, several series and no ``series``, files that are damaged, coloured, too
-            large, without a needed tag or decoder, and slices that do not make a volume: mixed
-            sizes, orientations or pixel spacings, positions twice, missing or unevenly spaced
-            slices, or slices shifted sideways (gantry tilt). The message names the file.
+            large, without a needed tag or decoder, with more or fewer pixels than the header says
+            or values beyond `CTVolume`'s limits; and slices that do not make a volume: of several
+            patients or frames of reference, mixed sizes, orientations or pixel spacings,
+            positions twice, missing or unevenly spaced slices, or slices shifted sideways (gantry
+            tilt). The message names the file.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom warns of harmless deviations, file by file

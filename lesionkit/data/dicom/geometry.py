@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from lesionkit.data.dicom.files import Slice
+from lesionkit.data.dicom.files import IDENTITY, Slice
 from lesionkit.errors import InputError
 
 # Files round positions to a few digits, hence tolerances. A slice may lie this share of the
@@ -63,6 +63,12 @@ def _check_alike(first: Slice, other: Slice) -> None:
             "keep only the files of one stack of slices"
         )
 
+    for keyword, one, two in zip(IDENTITY, first.identity, other.identity, strict=True):
+        if one != two:  # the values are the patient's own business
+            raise InputError(
+                f"{_name(other)}: not the {keyword} of {_name(first)}, though of the same series; "
+                "keep only the files of one scan"
+            )
     if (first.rows, first.columns) != (other.rows, other.columns):
         raise differ(
             "Rows x Columns",

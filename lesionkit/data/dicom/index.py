@@ -9,9 +9,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lesionkit.data.dicom.files import DEFLATED, Slice, damaged, need, read_header
+from lesionkit.data.dicom.files import (
+    DEFLATED,
+    IDENTITY,
+    DicomFile,
+    Slice,
+    damaged,
+    is_dicom,
+    need,
+    read_header,
+)
 from lesionkit.data.dicom.pixels import check_coding
-from lesionkit.data.volume import check_volume_size
+from lesionkit.data.dicom.strangers import check_strangers
+from lesionkit.data.volume import PIXEL_MM, check_volume_size
 from lesionkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,6 +32,8 @@ ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 
 # A folder with more is a mistake, such as a home folder, and no study.
 MAX_FILES = 200_000
+# Scanners write 1; volumes that were stored again as 16 bits need fractions.
+SLOPES = (1e-4, 1e3)
 
 
 @dataclass
@@ -32,53 +44,66 @@ class Series:
     number: str
     description: str
     kind: str
-    files: list[tuple[Path, "Dataset"]] = field(default_factory=list)
+    files: list[DicomFile] = field(default_factory=list)
     images: int = 0
 
     def __str__(self) -> str:
         what = f"{self.kind}, {self.images} images" if self.kind else f"{self.images} slices"
         return (
             f"{self.uid}  (number {self.number or '-'}, {self.description or 'no description'}, "
-            f"{what}, such as {self.files[0][0]})"
+            f"{what}, such as {self.files[0].path})"
         )
 
 
 def find_series(path: Path) -> tuple[list[Series], list[Series]]:
     """The CT series, and all other series, in a folder and its subfolders or in one file."""
     found: dict[tuple[str, str], Series] = {}
-    for file in [path] if path.is_file() else _walk(path):
-        header = read_header(file)
-        if header is None:
+    slices, strangers = [], []
+    for name in [path] if path.is_file() else _walk(path):
+        if not is_dicom(name):
+            strangers.append(name)
             continue
-        with damaged(file):
-            kind = _kind(file, header)
-            uid = str(need(header, "SeriesInstanceUID", file))
+        file = read_header(name)
+        if file is None:
+            continue
+        slices.append(name)
+        header = file.header
+        with damaged(name):
+            kind = _kind(name, header)
+            uid = str(need(header, "SeriesInstanceUID", name))
             number = str(header.get("SeriesNumber") or "")
             description = str(header.get("SeriesDescription") or "").strip()
             images = max(1, int(header.get("NumberOfFrames") or 1))
         series = found.setdefault((uid, kind), Series(uid, number, description, kind))
-        series.files.append((file, header))
+        series.files.append(file)
         series.images += images
+    check_strangers(strangers, slices)
     ordered = [found[key] for key in sorted(found)]
     return [one for one in ordered if not one.kind], [one for one in ordered if one.kind]
+
+
+def holds_dicom(folder: Path) -> bool:
+    """Whether a DICOM file is in a folder or its subfolders; files named .png are not opened."""
+    return any(path.suffix.lower() != ".png" and is_dicom(path) for path in _walk(folder))
 
 
 def slices_of(series: Series) -> list[Slice]:
     """The slices of a CT series; sizes and pixel coding are checked before any pixel is read."""
     slices = []
-    for file, header in series.files:
-        with damaged(file):
-            rows, columns = int(need(header, "Rows", file)), int(need(header, "Columns", file))
+    for file in series.files:
+        path, header = file.path, file.header
+        with damaged(path):
+            rows, columns = int(need(header, "Rows", path)), int(need(header, "Columns", path))
             frames = int(header.get("NumberOfFrames") or 1)
-            check_volume_size(str(file), columns, rows, max(frames, series.images))
+            check_volume_size(str(path), columns, rows, max(frames, series.images))
             enhanced = header.SOPClassUID in ENHANCED_CT
             if frames != 1 and not enhanced:
-                raise InputError(f"{file}: {frames} frames; a CT Image Storage file has one")
-            check_coding(file, header, frames)
+                raise InputError(f"{path}: {frames} frames; a CT Image Storage file has one")
+            check_coding(file, frames)
             if enhanced:
-                slices += _enhanced_slices(file, header, frames)
+                slices += _enhanced_slices(file, frames)
             else:
-                slices.append(_slice(file, 0, header, header, header, header, header))
+                slices.append(_slice(file, 0, header, header, header, header))
     return slices
 
 
@@ -108,7 +133,8 @@ def _kind(path: Path, header: "Dataset") -> str:
     return "CT localizer" if "LOCALIZER" in (value.strip().upper() for value in values) else ""
 
 
-def _enhanced_slices(path: Path, header: "Dataset", frames: int) -> list[Slice]:
+def _enhanced_slices(file: DicomFile, frames: int) -> list[Slice]:
+    path, header = file.path, file.header
     shared = (header.get("SharedFunctionalGroupsSequence") or [{}])[0]
     each = need(header, "PerFrameFunctionalGroupsSequence", path)
     if len(each) != frames:
@@ -122,9 +148,8 @@ def _enhanced_slices(path: Path, header: "Dataset", frames: int) -> list[Slice]:
 
     return [
         _slice(
-            path,
+            file,
             frame,
-            header,
             position=group(frame, "PlanePositionSequence"),
             orientation=group(frame, "PlaneOrientationSequence"),
             measures=group(frame, "PixelMeasuresSequence"),
@@ -135,15 +160,15 @@ def _enhanced_slices(path: Path, header: "Dataset", frames: int) -> list[Slice]:
 
 
 def _slice(
-    path: Path,
+    file: DicomFile,
     frame: int,
-    header: "Dataset",
     position: "Dataset",
     orientation: "Dataset",
     measures: "Dataset",
     rescale: "Dataset",
 ) -> Slice:
     """A slice from the data sets that hold each part: the header itself, or functional groups."""
+    path, header = file.path, file.header
     directions = _numbers(path, orientation, "ImageOrientationPatient", 6).reshape(2, 3)
     if np.abs(directions @ directions.T - np.eye(2)).max() > 0.01:
         raise InputError(
@@ -153,11 +178,20 @@ def _slice(
     along_row = directions[0] / np.linalg.norm(directions[0])
     along_column = directions[1] - (directions[1] @ along_row) * along_row
     spacing_y, spacing_x = _numbers(path, measures, "PixelSpacing", 2).tolist()
-    if min(spacing_x, spacing_y) <= 0:
-        raise InputError(f"{path}: PixelSpacing {spacing_y}, {spacing_x} must be positive")
+    least, most = PIXEL_MM
+    if not least <= min(spacing_x, spacing_y) <= max(spacing_x, spacing_y) <= most:
+        raise InputError(
+            f"{path}: PixelSpacing {spacing_y:g}, {spacing_x:g}; a CT has {least:g} to {most:g} "
+            "mm. Its header is damaged; copy or export the file again"
+        )
     slope = float(_numbers(path, rescale, "RescaleSlope", 1)[0])
     if slope == 0:
         raise InputError(f"{path}: RescaleSlope is 0, so its Hounsfield units are lost")
+    if not SLOPES[0] <= abs(slope) <= SLOPES[1]:
+        raise InputError(
+            f"{path}: RescaleSlope {slope:g}; a CT has {SLOPES[0]:g} to {SLOPES[1]:g}. Its header "
+            "is damaged; copy or export the file again"
+        )
     # "US" is unspecified, and is what scanners write that mean HU.
     unit = str(rescale.get("RescaleType") or "HU").strip().upper()
     if unit not in ("HU", "HU_MOD", "US"):
@@ -175,7 +209,8 @@ def _slice(
         interval=_interval(measures, header),
         slope=slope,
         intercept=float(_numbers(path, rescale, "RescaleIntercept", 1)[0]),
-        deflated=header.file_meta.get("TransferSyntaxUID") == DEFLATED,
+        identity=tuple(str(header.get(keyword) or "").strip() for keyword in IDENTITY),
+        read_whole=file.is_bare or header.file_meta.get("TransferSyntaxUID") == DEFLATED,
     )
 
 

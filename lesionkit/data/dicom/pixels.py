@@ -8,18 +8,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lesionkit.data.dicom.files import DEFLATED, Slice, damaged
-from lesionkit.data.volume import compact_hu
+from lesionkit.data.dicom.files import (
+    DEFLATED,
+    UNDEFINED_LENGTH,
+    DicomFile,
+    Slice,
+    damaged,
+    read_whole,
+)
+from lesionkit.data.volume import check_hu, compact_hu
 from lesionkit.errors import InputError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 
-def check_coding(path: Path, header: "Dataset", frames: int) -> None:
-    """Refuse colour, unusual bit depths, absent decoders and files too short for their pixels."""
+def check_coding(file: DicomFile, frames: int) -> None:
+    """Refuse colour, unusual bit depths, absent decoders and pixels that do not fit the header."""
     from pydicom.uid import JPEG2000TransferSyntaxes
 
+    path, header = file.path, file.header
     samples = int(header.get("SamplesPerPixel") or 1)
     colours = str(header.get("PhotometricInterpretation") or "MONOCHROME2")
     if samples != 1 or colours not in ("MONOCHROME1", "MONOCHROME2"):
@@ -36,30 +44,43 @@ def check_coding(path: Path, header: "Dataset", frames: int) -> None:
     _check_decoder(path, syntax, bits)
     if syntax in JPEG2000TransferSyntaxes:
         _check_codestreams(path, header)
-    if not syntax.is_compressed and syntax != DEFLATED:
-        size = int(header.Rows) * int(header.Columns) * frames * bits // 8
-        if path.stat().st_size < size:
-            raise InputError(
-                f"{path}: {path.stat().st_size} bytes, but its pixels alone take {size}; "
-                "the file is truncated"
-            )
+    if file.pixel_bytes is None:
+        raise InputError(f"{path}: no pixels; the file is truncated or no image")
+    if syntax.is_compressed and syntax != DEFLATED:
+        return
+    if file.pixel_bytes == UNDEFINED_LENGTH:
+        raise InputError(
+            f"{path}: its pixels are compressed, but its transfer syntax is {syntax.name}; "
+            "export it again"
+        )
+    size = int(header.Rows) * int(header.Columns) * frames * bits // 8
+    have = file.pixel_bytes if syntax == DEFLATED else min(file.pixel_bytes, path.stat().st_size)
+    if have < size:
+        raise InputError(
+            f"{path}: {have} bytes, but its pixels alone take {size}; the file is truncated"
+        )
+    if have > size + 1:  # one byte may pad it to an even length
+        raise InputError(
+            f"{path}: {have} bytes of pixels, but {header.Rows} rows of {header.Columns} in "
+            f"{frames} frame(s) take {size}; its header is wrong or the file is corrupt"
+        )
 
 
 def read_hu(slices: Sequence[Slice]) -> np.ndarray:
     """HU [S, H, W] of slices of one size: int16 where slope and intercept make it exact."""
-    from pydicom import dcmread
     from pydicom.pixels import pixel_array
 
     shape = (slices[0].rows, slices[0].columns)
     hu = np.empty((len(slices), *shape), np.int16)
     for index, one in enumerate(slices):
         with damaged(one.path), np.errstate(over="ignore"):
-            # From a path pydicom reads one frame only, but it cannot do so in a deflated file.
-            source = dcmread(one.path) if one.deflated else one.path
+            # From a path pydicom reads one frame only.
+            source = read_whole(one.path) if one.read_whole else one.path
             stored = pixel_array(source, index=one.frame)
             values = compact_hu(stored.astype(np.float64) * one.slope + one.intercept)
         if values.shape != shape or not np.isfinite(values).all():
             raise InputError(f"{one.path}: its pixels do not fit its header; the file is corrupt")
+        check_hu(str(one.path), values)
         if values.dtype == np.float32 and hu.dtype == np.int16:
             hu = hu.astype(np.float32)
         hu[index] = values

@@ -185,6 +185,7 @@ def test_enhanced_ct_with_too_few_groups(tmp_path, hu):
         read_ct(tmp_path)
     del dataset.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence
     dataset.NumberOfFrames = 4
+    dataset.PixelData = dataset.PixelData[: 4 * 2 * hu[0].size]
     dataset.save_as(tmp_path / "multi.dcm", enforce_file_format=True)
     with pytest.raises(InputError, match=r"multi\.dcm: frame 1 lacks .*PlanePositionSequence"):
         read_ct(tmp_path)

@@ -95,6 +95,26 @@ def test_mixed_geometry(tmp_path, tags, what):
     _refused(tmp_path, "odd.dcm", what, "0.dcm")
 
 
+@pytest.mark.parametrize("keyword", ["PatientID", "StudyInstanceUID", "FrameOfReferenceUID"])
+@pytest.mark.parametrize("other", ["1.2.3.5", None])
+def test_two_scans_under_one_series(tmp_path, keyword, other):
+    _write(tmp_path, _heights(0, 1, 2), **{keyword: "1.2.3.4"})
+    assert read_ct(tmp_path).hu.shape == (3, 4, 5)
+    tags = {"SeriesInstanceUID": UID, keyword: other}
+    odd = ct_slice(np.zeros((4, 5)), position=(0, 0, 3), **tags)
+    odd.save_as(tmp_path / "odd.dcm", enforce_file_format=True)
+    _refused(tmp_path, "odd.dcm", "0.dcm", f"not the {keyword} of", "keep only")
+    with pytest.raises(InputError) as raised:
+        read_ct(tmp_path)
+    assert "1.2.3.4" not in str(raised.value)  # who the patient is belongs into no log
+
+
+@pytest.mark.parametrize("step, value", [(1e-3, "0.001"), (60, "60"), (1e6, "1e+06")])
+def test_slices_too_close_or_too_far(tmp_path, step, value):
+    _write(tmp_path, _heights(0, 1.5 * step, 3 * step))
+    _refused(tmp_path, f"slice spacing {float(value) * 1.5:g} mm", "0.01 to 50 mm")
+
+
 def test_mixed_sizes(tmp_path):
     _write(tmp_path, _heights(0, 1, 2))
     odd = ct_slice(np.zeros((5, 4)), position=(0, 0, 3), SeriesInstanceUID=UID)
@@ -108,8 +128,12 @@ def test_mixed_sizes(tmp_path):
         ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "right angle"),
         ({"ImageOrientationPatient": [2, 0, 0, 0, 1, 0]}, "unit"),
         ({"ImageOrientationPatient": [1, 0, 0]}, "6 numbers"),
-        ({"PixelSpacing": [0.7, 0]}, "positive"),
-        ({"PixelSpacing": [-0.7, -0.7]}, "positive"),
+        *(
+            ({"PixelSpacing": [0.7, value]}, f"{float(value):g}; a CT has 0.01 to 10 mm")
+            for value in (0, -0.7, 1e-9, 700, "1e30")
+        ),
+        ({"RescaleSlope": "1e30"}, "RescaleSlope 1e+30; a CT has 0.0001 to 1000"),
+        ({"RescaleSlope": "1e-9"}, "RescaleSlope 1e-09; a CT has 0.0001 to 1000"),
         ({"RescaleSlope": 0}, "RescaleSlope is 0"),
         ({"RescaleType": "Z_EFF"}, "not Hounsfield units"),
         *(

@@ -59,11 +59,9 @@ def test_other_files_are_passed_over(tmp_path):
     shutil.copy(SHIPPED / "MR_small.dcm", tmp_path)
     shutil.copy(SHIPPED / "dicomdirtests" / "DICOMDIR", tmp_path)
     shutil.copy(SHIPPED / "dicomdirtests" / "DICOMDIR", tmp_path / "renamed.dcm")
-    shutil.copy(SHIPPED / "no_meta.dcm", tmp_path)
     shutil.copy(SHIPPED / "dicomdirtests" / "98892001" / "CT2N" / "6293", tmp_path)
     (tmp_path / "notes.txt").write_text("not DICOM")
-    (tmp_path / "empty.dcm").touch()
-    (tmp_path / "broken-link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "broken.txt").symlink_to(tmp_path / "nowhere")
     capture = ct_slice(np.zeros((3, 3)), SOPClassUID=SecondaryCaptureImageStorage)
     capture.SeriesInstanceUID = THIN
     capture.save_as(tmp_path / "dose.dcm")

@@ -79,6 +79,17 @@ def test_signed_values_and_unused_high_bits(tmp_path):
     np.testing.assert_array_equal(hu, [[[-1, -2048, 2047, 5]]])
 
 
+def test_one_byte_of_padding(tmp_path):
+    """An element's length is even."""
+    dataset = ct_slice(np.full((3, 3), 7), intercept=0, BitsAllocated=8, BitsStored=8, HighBit=7)
+    dataset.PixelData = bytes([7] * 9 + [0])
+    hu = read_ct(_save(dataset, tmp_path / "slice")).hu
+    np.testing.assert_array_equal(hu, np.full((1, 3, 3), 7))
+    dataset.PixelData = bytes([7] * 9 + [0] * 3)
+    with pytest.raises(InputError, match=r"slice: 12 bytes of pixels.* take 9"):
+        read_ct(_save(dataset, tmp_path / "slice"))
+
+
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.9, 0.99])
 @pytest.mark.parametrize("name", ["CT_small.dcm", "693_J2KI.dcm"])
 def test_truncated(tmp_path, name, kept):
@@ -105,7 +116,10 @@ def test_no_pixels(tmp_path, hu):
         ({"Rows": 60000, "Columns": 60000}, "60000 x 60000"),
         ({"Rows": 8000, "Columns": 8000}, "truncated"),
         ({"Rows": 0}, "every|at least 1|1\\.\\.8192"),
-        ({"RescaleSlope": "1e308", "RescaleIntercept": "1e308"}, "do not fit"),
+        ({"Rows": 32}, "6144 bytes of pixels, but 32 rows of 48 in 1 frame.* take 3072"),
+        ({"Columns": 47}, "header is wrong"),
+        ({"RescaleIntercept": "1e308"}, "do not fit"),
+        ({"RescaleIntercept": "-2e5"}, "values from -2.*within 100000 of 0"),
     ],
 )
 def test_wrong_pixels(tmp_path, hu, tags, message):
@@ -172,7 +186,8 @@ def test_deflate_bomb_is_refused_before_pydicom_inflates_it(tmp_path, monkeypatc
     path = _save(dataset, tmp_path / "bomb.dcm")
     assert path.stat().st_size < 10_000
     monkeypatch.setattr(dicom_files, "MAX_INFLATED_BYTES", 1 << 20)
-    monkeypatch.setattr(pydicom, "dcmread", lambda *_, **__: pytest.fail("inflated"))
+    for module, name in ((pydicom, "dcmread"), (pydicom.filereader, "read_partial")):
+        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("inflated"))
     with pytest.raises(InputError, match=r"bomb\.dcm: inflates to more than 1 MiB"):
         read_ct(tmp_path)
 
