@@ -22,6 +22,11 @@ def read_ct(path: str | os.PathLike, series: str | None = None) -> CTVolume:
       left, posterior and superior: the way axial CT is shown and detectors are trained. Pixel
       coordinates are those of the array read here, ``to_lps`` gives the place in the patient.
 
+    Nothing is guessed: a scan whose spacing, orientation or position is not given, whose pixels
+    are not exactly those that its header promises, or whose values or geometry no CT can have
+    (NaN, 700 mm; the limits are in `volume`) is refused. Compressed pixels are checked against
+    their checksum first. The pixel file that a ``.nhdr`` or ``.mhd`` names must be in its folder.
+
     Args:
         path: file or folder.
         series: which of several DICOM series (UID, unique part of it, or SeriesNumber), or which

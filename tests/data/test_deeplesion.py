@@ -158,6 +158,7 @@ def test_another_table(tmp_path):
         ("Possibly_noisy", "no"),
         ("Slice_range", "8"),
         ("Spacing_mm_px_", "0, 0, 5"),
+        ("Spacing_mm_px_", "700, 700, 5"),
         ("Patient_age", "old"),
         ("Train_Val_Test", 4),
     ],

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lesionkit.data.volume import PIXEL_MM
 from lesionkit.errors import InputError
 from lesionkit.files import atomic_write
 
@@ -174,8 +175,11 @@ def _lesion(lesion_id: int, row: Mapping[str, str]) -> Lesion:
     if x2 < x1 or y2 < y1:
         raise ValueError(f"Bounding_boxes {row['Bounding_boxes']!r} end before they begin")
     spacing = _numbers(row, "Spacing_mm_px_", 3, finite=False)
-    if not all(0 < s < math.inf for s in spacing[:2]):
-        raise ValueError(f"Spacing_mm_px_ {row['Spacing_mm_px_']!r} must be positive millimetres")
+    least, most = PIXEL_MM
+    if not all(least <= s <= most for s in spacing[:2]):
+        raise ValueError(
+            f"Spacing_mm_px_ {row['Spacing_mm_px_']!r} must be {least:g} to {most:g} mm a pixel"
+        )
     lesion_type = _integer(row, "Coarse_lesion_type")
     if lesion_type not in LESION_TYPES:
         raise ValueError(f"Coarse_lesion_type {lesion_type} must be 1..8, or -1 if unknown")
