@@ -3,7 +3,8 @@
 import json
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,29 +110,42 @@ def train(
                 for group in optimizer.param_groups:
                     group["lr"] = config.rate(step, len(loader)) * group["rate_factor"]
                 step += 1
-                for name, value in _step(fabric, model, optimizer, batch, config, step).items():
+                with _divergence(step):
+                    values = _step(fabric, model, optimizer, batch, config)
+                for name, value in values.items():
                     sums[name] = sums.get(name, 0.0) + value
                 report(note)
             losses = {name: value / len(loader) for name, value in sums.items()}
             line: dict[str, Any] = {"epoch": epoch, "step": step, **losses}
             note = f"epoch {epoch}, loss {sum(losses.values()):.3f}"
             sensitivity = None
-            if validation and _is_validated(epoch, config):
-                result = validate(
-                    detector,
-                    validation,
-                    config.workers,
-                    lambda done, total: report(f"validating {done}/{total}"),
-                )
-                sensitivity = float(result.sensitivity[0])
-                line["validation_sensitivity"] = sensitivity
-                note += f", {100 * sensitivity:.0f} % found at {SELECTION_FP:g} FP"
-            if not validation or (sensitivity is not None and sensitivity >= best):
-                best, best_epoch = sensitivity if sensitivity is not None else -1.0, epoch
-                save_detector(detector, out / WEIGHTS, {"epoch": str(epoch)})
+            with _divergence(step):
+                if validation and _is_validated(epoch, config):
+                    result = validate(
+                        detector,
+                        validation,
+                        config.workers,
+                        lambda done, total: report(f"validating {done}/{total}"),
+                    )
+                    sensitivity = float(result.sensitivity[0])
+                    line["validation_sensitivity"] = sensitivity
+                    note += f", {100 * sensitivity:.0f} % found at {SELECTION_FP:g} FP"
+                if not validation or (sensitivity is not None and sensitivity >= best):
+                    best, best_epoch = sensitivity if sensitivity is not None else -1.0, epoch
+                    save_detector(detector, out / WEIGHTS, {"epoch": str(epoch)})
             metrics.write(json.dumps(line) + "\n")
             metrics.flush()
     return TrainingResult(out / WEIGHTS, best_epoch, best if validation else None)
+
+
+@contextmanager
+def _divergence(step: int) -> Iterator[None]:
+    try:
+        yield
+    except FloatingPointError as error:
+        raise FloatingPointError(
+            f"training diverged at step {step}: {error}; use a lower learning rate"
+        ) from error
 
 
 def validate(
@@ -164,7 +178,6 @@ def _step(
     optimizer: torch.optim.Optimizer,
     batch: list,
     config: TrainingConfig,
-    step: int,
 ) -> dict[str, float]:
     for sample in batch:
         check_size(model, sample.images, sample.source)
@@ -173,9 +186,7 @@ def _step(
     losses: dict[str, Tensor] = model(images, targets, [s.transform.scale for s in batch])
     values = {name: value.item() for name, value in losses.items()}
     if wrong := [f"{name} is {value}" for name, value in values.items() if not np.isfinite(value)]:
-        raise FloatingPointError(
-            f"training diverged at step {step}: {', '.join(wrong)}; use a lower learning rate"
-        )
+        raise FloatingPointError(", ".join(wrong))
     optimizer.zero_grad()
     fabric.backward(sum(losses.values()))
     torch.nn.utils.clip_grad_value_(model.parameters(), config.gradient_clip)
