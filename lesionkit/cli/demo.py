@@ -12,6 +12,7 @@ from lesionkit.cli.options import (
     Patients,
     Seed,
     choose_device,
+    folder,
     limit_threads,
 )
 
@@ -23,15 +24,18 @@ if TYPE_CHECKING:
 
 PRESET = "tiny"
 IMAGE_SIZE = 256  # pixels; half of DeepLesion's, a quarter of the time to draw and to read
-WRITES = ("data", "metrics.jsonl", "pictures.png", "results.json", "weights.safetensors")
+WRITES = (
+    *("data/DL_info.csv", "data/Images_png/*/*.png"),
+    *("metrics.jsonl", "pictures.png", "results.json", "weights.safetensors"),
+)
 PICTURES = 9
 PICTURE_FP = 1.0  # false positives per image at which detections are drawn
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder for the results.")] = Path(
-        "lesionkit-demo"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for the results.", parser=folder)
+    ] = Path("lesionkit-demo"),
     patients: Patients = 72,
     seed: Seed = 0,
     device: Device = "auto",

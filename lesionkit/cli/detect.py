@@ -5,7 +5,14 @@ from typing import Annotated
 
 import typer
 
-from lesionkit.cli.options import Device, Out, Overwrite, choose_device, limit_threads
+from lesionkit.cli.options import (
+    Device,
+    Out,
+    Overwrite,
+    check_outside,
+    choose_device,
+    limit_threads,
+)
 from lesionkit.errors import InputError
 from lesionkit.inference.results import MAX_FINDINGS, SCORE_THRESHOLD, Finding
 
@@ -48,16 +55,20 @@ def detect(
     from lesionkit.inference import collect_findings, detect_volume, write_findings
     from lesionkit.models import load_detector
 
+    check_outside(out, scan)
     check_output(out, overwrite, "detect", WRITES)
     if not 0 <= score_threshold <= 1:
         raise InputError(f"--score-threshold must be in 0..1, got {score_threshold}")
     if max_findings < 1:
         raise InputError(f"--max-findings must be at least 1, got {max_findings}")
+    chosen = parse_slices(slices)
     model = load_detector(weights, choose_device(device))
     limit_threads(model.config.backbone)
     with progress(f"reading {scan}"):
         volume = read_ct(scan, series)
-    keys = parse_slices(slices, len(volume.hu))
+    keys = range(len(volume.hu))[chosen]
+    if not keys:
+        raise InputError(f"--slices {slices}: chooses none of slices 0..{len(volume.hu) - 1}")
     arguments = {
         "scan": str(scan),
         "weights": str(weights),
@@ -84,19 +95,17 @@ def detect(
     print(f"{len(findings)} findings on {len(keys)} slices{where}: {out / 'detections.json'}")
 
 
-def parse_slices(text: str | None, count: int) -> range:
-    """The slices of "A:B" or "A:B:STEP" in a scan of ``count``; all of them for None."""
+def parse_slices(text: str | None) -> slice:
+    """ "A:B" or "A:B:STEP" as Python has it; all for None."""
     if text is None:
-        return range(count)
+        return slice(None)
     try:
         start, stop, *step = (int(part) if part else None for part in text.split(":"))
-        chosen = range(count)[slice(start, stop, *step)]
-        if len(step) > 1 or (step and step[0] is not None and step[0] < 1) or not chosen:
-            raise ValueError
+        chosen = slice(start, stop, *step)
     except (TypeError, ValueError):
-        raise InputError(
-            f"--slices {text}: must be A:B or A:B:STEP and choose some of slices 0..{count - 1}"
-        ) from None
+        chosen = None
+    if chosen is None or (chosen.step is not None and chosen.step < 1):
+        raise InputError(f"--slices {text}: must be A:B or A:B:STEP, whole numbers and STEP > 0")
     return chosen
 
 

@@ -4,7 +4,9 @@ The modules of this package import only what is light; each verb loads the rest 
 """
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 from lesionkit.errors import InputError
@@ -14,25 +16,49 @@ EXTRAS = 'pip install "lesionkit[detect]"'
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0, 1 on failure, 2 on bad input, 130 on ^C."""
+    """Run the command line and return its exit code.
+
+    0, 1 on failure, 2 on bad input, 130 on Ctrl-C, 143 when asked to end (SIGTERM).
+    """
+    asked_to_end = []
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
+        # Workers may have been asked too, and PyTorch's handler would call that a fault.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        asked_to_end.append(True)
+        raise KeyboardInterrupt
+
+    is_main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, end) if is_main_thread else None
     try:
         return _run(sys.argv[1:] if arguments is None else list(arguments))
-    except KeyboardInterrupt as error:
+    except BaseException as error:
+        if asked_to_end:  # whatever came of it: workers may have ended first
+            return _fail(error, 143, "terminated")
+        return _explain(error)
+    finally:
+        if is_main_thread:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _explain(error: BaseException) -> int:
+    """One line about an error and its exit code; a fault of the program is raised again."""
+    if isinstance(error, KeyboardInterrupt):
         return _fail(error, 130, "interrupted")
-    except BrokenPipeError:  # whoever reads the output has seen enough
+    if isinstance(error, BrokenPipeError):  # whoever reads the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (InputError, OSError) as error:
+    if isinstance(error, InputError | OSError):
         return _fail(error, 2)
-    except ModuleNotFoundError as error:
+    if isinstance(error, ModuleNotFoundError):
         needed = f"needs the package {error.name}, which is not installed; {EXTRAS}"
         return _fail(error, 2, needed)
-    except FloatingPointError as error:
+    if isinstance(error, FloatingPointError):
         return _fail(error, 1)
-    except Exception as error:
-        if hasattr(error, "format_message"):  # what Typer raises on wrong options
-            return _fail(error, 2, error.format_message())
-        raise
+    if hasattr(error, "format_message"):  # what Typer raises on wrong options
+        return _fail(error, 2, error.format_message())
+    raise error
 
 
 def _run(arguments: list[str]) -> int:
@@ -40,21 +66,36 @@ def _run(arguments: list[str]) -> int:
 
     if hasattr(sys.stdout, "reconfigure"):  # names of files may be no text
         sys.stdout.reconfigure(errors="backslashreplace")
-    if "LESIONKIT_BACKEND" in os.environ:
-        try:
-            import lesionkit.ops  # noqa: F401
-        except ValueError as error:
-            raise InputError(f"LESIONKIT_BACKEND: {error}") from None
+    _check_environment()
     command = _command()
     try:
         # Not command.main: it has its own ideas of Ctrl-C, which differ from version to version.
-        with command.make_context("lesionkit", arguments) as context:
+        with command.make_context("lesionkit", arguments or ["--help"]) as context:
             code = command.invoke(context) or 0
     except typer.Exit as done:
         code = done.exit_code
     if sys.stdout is not None:
         sys.stdout.flush()  # here, where a closed pipe is no fault
     return code
+
+
+def _check_environment() -> None:
+    """Raise InputError for a variable that no op could run with."""
+    if "LESIONKIT_BACKEND" in os.environ:
+        try:
+            import lesionkit.ops  # noqa: F401
+        except ValueError as error:
+            raise InputError(f"LESIONKIT_BACKEND: {error}") from None
+    if "LESIONKIT_CPU_ISA" in os.environ:
+        import torch
+
+        from lesionkit.ops import backends
+
+        try:
+            if backends.has_library():
+                torch.ops.lesionkit.cpu_instruction_set()
+        except RuntimeError as error:
+            raise InputError(str(error)) from None
 
 
 def _command():

@@ -5,12 +5,23 @@ from typing import Annotated
 
 import typer
 
+from lesionkit.data.synthetic import MAX_PATIENTS, MIN_PATIENTS
 from lesionkit.errors import InputError
 
 MAX_SEED = 2**32 - 1  # NumPy's and PyTorch's generators take no more
-MAX_PATIENTS = 999_999  # what the six digits in DeepLesion's file names can count
 
-Out = Annotated[Path, typer.Option("--out", help="Folder for the results.", show_default=False)]
+
+def folder(text: str | Path) -> Path:
+    """The folder of --out: an empty text is a variable that is not set, not the folder here."""
+    if not str(text).strip():
+        raise typer.BadParameter("must name a folder")
+    return Path(text)
+
+
+Out = Annotated[
+    Path,
+    typer.Option("--out", help="Folder for the results.", show_default=False, parser=folder),
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the results of an earlier run in --out.")
 ]
@@ -19,9 +30,18 @@ Seed = Annotated[int, typer.Option("--seed", min=0, max=MAX_SEED, help="Of every
 Patients = Annotated[
     int,
     typer.Option(
-        "--patients", min=3, max=MAX_PATIENTS, help="Synthetic patients, at least one a split."
+        "--patients",
+        min=MIN_PATIENTS,
+        max=MAX_PATIENTS,
+        help="Synthetic patients, at least one a split.",
     ),
 ]
+
+
+def check_outside(out: Path, scan: Path) -> None:
+    """Raise InputError if results would go into the scan, where the next reader finds them."""
+    if scan.is_dir() and out.resolve().is_relative_to(scan.resolve()):
+        raise InputError(f"--out {out}: lies in the scan's folder {scan}; name one outside of it")
 
 
 def choose_device(name: str) -> str:

@@ -1,15 +1,20 @@
 """Result folders: complete or absent, and never at the cost of somebody's files.
 
 A finished folder holds ``config.json``, which lists the files that the run wrote. Nothing else is
-ever removed: a folder is replaced only if that list is sound, and what it does not name stays.
+ever removed: what that list does not name stays.
+
+A run works in ``unfinished``, locked while it lives. A killed run leaves that folder without a
+list, so a later one of the same verb removes there what has the name of a file it writes itself.
 """
 
+import fcntl
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,13 +26,14 @@ from lesionkit.version import __version__
 CONFIG = "config.json"
 UNFINISHED = "unfinished"
 _UNFINISHED = re.compile(rf"{UNFINISHED}(-\d+)?")
+_TEMPORARY = re.compile(r"(^|/)\.([^/]+)-[^/]{8}(\.[^/.]*)?$")  # what atomic_write makes on the way
 
 
 def check_output(out: Path, overwrite: bool, command: str, names: Sequence[str]) -> None:
     """Raise InputError unless results may go to ``out``; for a check before long work.
 
-    ``names`` are the files and folders that the run of ``command`` will write at the top of
-    ``out``.
+    ``names`` are the files that the run of ``command`` will write, relative to ``out``; a part may
+    be a pattern such as ``*.png``.
     """
     if not os.path.lexists(out):
         return
@@ -61,7 +67,7 @@ def result_folder(
         overwrite: whether earlier results, and what failed runs have left, may be replaced.
         config: what made the results, for config.json. "command" is the verb; only its own earlier
             results are replaced, so that detections never take the place of weights.
-        names: what the block writes at the top of the folder: files and folders.
+        names: the files that the block writes, see :func:`check_output`.
         keep_unfinished: keep the folder after a failure if there is anything in it; a note on the
             exception says where.
     """
@@ -72,15 +78,17 @@ def result_folder(
     folder = _new_folder(out)
     config = {"lesionkit": __version__, **config}
     try:
-        _write_config(folder, config, [])
-        yield folder
-        files = _files(folder)
-        _write_config(folder, config, files)
-        _replace(out, folder, files, overwrite, command, names)
+        with _locked(folder):
+            _write_config(folder, config, [])
+            yield folder
+            files = _files(folder)
+            if strays := [name for name in files if not _is_announced(name, names)]:
+                raise RuntimeError(f"the run wrote {strays[:3]}, which it did not announce")
+            _write_config(folder, config, files)
+            _replace(out, folder, files, overwrite, command, names)
     except BaseException as error:
         written = [name for name in _files(folder) if name != CONFIG]
         if keep_unfinished and any((folder / name).stat().st_size for name in written):
-            _write_config(folder, config, _files(folder))
             error.add_note(f"what was written so far is in {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
@@ -98,8 +106,35 @@ def _new_folder(out: Path) -> Path:
             return folder
 
 
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Lock a folder if that can be; the system unlocks it when the process ends, however it does.
+
+    Yields False if another process has locked it, or where there are no locks.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    is_ours = False
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_ours = True
+        yield is_ours
+    finally:
+        os.close(handle)
+
+
 def _files(folder: Path) -> list[str]:
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    """The files inside, relative to ``folder``; no links, and nothing that links lead to."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return sorted(path.relative_to(folder).as_posix() for path in paths)
+
+
+def _is_announced(name: str, patterns: Sequence[str]) -> bool:
+    parts = name.split("/")
+    return any(
+        len(parts) == len(pattern) and all(map(fnmatchcase, parts, pattern))
+        for pattern in (pattern.split("/") for pattern in (CONFIG, *patterns))
+    )
 
 
 def _replace(
@@ -110,33 +145,43 @@ def _replace(
     command: str,
     names: Sequence[str],
 ) -> None:
-    if strays := {PurePosixPath(name).parts[0] for name in files} - {CONFIG, *names}:
-        raise RuntimeError(f"the run wrote {sorted(strays)}, which it did not announce")
     # Again, since another run may have come in between.
     finished = os.path.lexists(out / CONFIG)
     if finished and not overwrite:
         raise InputError(f"--out {out}: another run has put its results there meanwhile")
     old = _written(out, command) if finished else set()
     _check_foreign(out, names, old)
+    _remove(out, old, [out / part for name in old for part in PurePosixPath(name).parents])
     if overwrite:
-        for entry in out.iterdir():
-            if entry != folder and _is_unfinished(entry, command):
-                old |= {f"{entry.name}/{name}" for name in _written(entry)}
-    for name in old:
-        (out / name).unlink(missing_ok=True)
-    for parent in sorted({out / Path(name).parent for name in old}, reverse=True):
-        while parent != out and parent.is_dir() and not any(parent.iterdir()):
-            parent.rmdir()
-            parent = parent.parent
-    for name in files:
+        for entry in [entry for entry in out.iterdir() if _is_unfinished(entry, command)]:
+            with _locked(entry) as is_left:  # not that of a run at work, such as this one
+                if is_left:
+                    _clear(entry, names)
+    # The list goes first: should the process be killed here, the next one knows what is ours.
+    for name in sorted(files, key=CONFIG.__ne__):
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         os.replace(folder / name, out / name)
     shutil.rmtree(folder)
 
 
+def _clear(folder: Path, names: Sequence[str]) -> None:
+    """Remove what a run that writes ``names`` has left in its unfinished folder."""
+    ours = [n for n in _files(folder) if _is_announced(_TEMPORARY.sub(r"\1\2\3", n), names)]
+    _remove(folder, ours, [folder, *(path for path in folder.rglob("*") if path.is_dir())])
+
+
+def _remove(folder: Path, files: Iterable[str], folders: Iterable[Path]) -> None:
+    """Remove files of ``folder``, and those of ``folders`` that are empty then."""
+    for name in sorted(files, key=CONFIG.__eq__):  # the list goes last
+        (folder / name).unlink(missing_ok=True)
+    for parent in sorted(set(folders), reverse=True):
+        with suppress(OSError):  # not empty
+            parent.rmdir()
+
+
 def _check_foreign(out: Path, names: Sequence[str], written: set[str]) -> None:
     """Raise InputError if a file that is not ``written`` is where the run will write."""
-    for top in (out / name for name in (CONFIG, *names)):
+    for top in {out / name.partition("/")[0] for name in (CONFIG, *names)}:
         if not os.path.lexists(top):
             continue
         is_folder = top.is_dir() and not top.is_symlink()
@@ -163,8 +208,8 @@ def _is_unfinished(path: Path, command: str | None = None) -> bool:
 def _written(folder: Path, command: str | None = None) -> set[str]:
     """The files in ``folder`` that lesionkit wrote there: those that its config.json lists.
 
-    Raises InputError unless that file is lesionkit's and all that it lists are files inside, and
-    unless ``command`` wrote it if that is given.
+    What it lists beside them is nothing to us. Raises InputError unless that file is lesionkit's,
+    and unless ``command`` wrote it if that is given.
     """
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
@@ -184,25 +229,7 @@ def _written(folder: Path, command: str | None = None) -> set[str]:
             f"--out {folder}: holds what `lesionkit {config['command']}` wrote, and --overwrite "
             f"replaces only what `lesionkit {command}` wrote; name another folder"
         )
-    for name in config["files"]:
-        if not _is_file_inside(folder, name):
-            raise InputError(
-                f"--out {folder}: its config.json lists {name!r}, which is no file in that folder, "
-                "so --overwrite leaves all alone; name another folder"
-            )
-    return set(config["files"])
-
-
-def _is_file_inside(folder: Path, name: object) -> bool:
-    """Whether it is a plain relative path that no link leads out of ``folder``; it may be gone."""
-    if not isinstance(name, str) or not name.isprintable():
-        return False
-    parts = PurePosixPath(name).parts
-    if not parts or ".." in parts or name != "/".join(parts) or os.path.isabs(name):
-        return False
-    parent = (folder / name).parent
-    is_straight = parent.resolve() == folder.resolve().joinpath(*parts[:-1])
-    return is_straight and (os.path.islink(folder / name) or not os.path.isdir(folder / name))
+    return {name for name in config["files"] if isinstance(name, str)} & set(_files(folder))
 
 
 def _write_config(folder: Path, config: Mapping[str, Any], files: list[str]) -> None:

@@ -7,7 +7,7 @@ import typer
 from lesionkit.cli.options import Out, Overwrite, Patients, Seed
 from lesionkit.errors import InputError
 
-WRITES = ("DL_info.csv", "Images_png")
+WRITES = ("DL_info.csv", "Images_png/*/*.png")
 
 
 def synth(
@@ -37,8 +37,5 @@ def synth(
         result_folder(out, overwrite, config, WRITES) as folder,
         progress("synthetic CT") as update,
     ):
-        synthesize(folder / "data", patients, seed, image_size, progress=update)
-        (folder / "data" / "Images_png").rename(folder / "Images_png")
-        (folder / "data" / "DL_info.csv").rename(folder / "DL_info.csv")
-        (folder / "data").rmdir()
+        synthesize(folder, patients, seed, image_size, progress=update)
     print(f"{patients} patients: {out}")

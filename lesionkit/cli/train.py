@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lesionkit.cli.options import MAX_SEED, Device, Out, Overwrite, choose_device, limit_threads
+from lesionkit.cli.options import (
+    MAX_SEED,
+    Device,
+    Out,
+    Overwrite,
+    check_outside,
+    choose_device,
+    limit_threads,
+)
 from lesionkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -71,6 +79,8 @@ def train(
     from lesionkit.training import TRAINING_PRESETS
     from lesionkit.training import train as run
 
+    if scan is not None:
+        check_outside(out, scan)
     check_output(out, overwrite, "train", WRITES)
     if preset not in PRESETS:
         raise InputError(f"--preset {preset}: must be one of {', '.join(PRESETS)}")
@@ -94,7 +104,8 @@ def train(
     with progress("preparing samples") as update:
         kept = training.preload(config.cache_gib * 2**30, update)
     if validation is not None and kept == len(training):
-        validation.preload(config.cache_gib * 2**30)
+        with progress("preparing validation samples") as update:
+            validation.preload(config.cache_gib * 2**30, update)
 
     sources = {"data": data, "scan": scan, "boxes": boxes}
     record = {
@@ -137,6 +148,7 @@ def _samples(
     data: Path | None, scan: Path | None, boxes: Path | None, preprocessing: "Preprocessing"
 ) -> "tuple[Samples, Samples | None]":
     """Training and validation samples from whichever source was given."""
+    from lesionkit.cli.progress import progress
     from lesionkit.data import DeepLesion, read_ct
     from lesionkit.training import deeplesion_samples, read_boxes, scan_samples
 
@@ -149,6 +161,7 @@ def _samples(
             deeplesion_samples(validation, preprocessing) if len(validation) else None,
         )
     if data is None and scan is not None and boxes is not None:
-        volume = read_ct(scan)
+        with progress(f"reading {scan}"):
+            volume = read_ct(scan)
         return scan_samples(volume, read_boxes(boxes, volume), preprocessing), None
     raise InputError("give either --data, or --scan with --boxes")

@@ -1,8 +1,11 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from lesionkit.cli.detect import parse_slices
 from lesionkit.data import read_ct
@@ -77,7 +80,8 @@ def test_no_finding_is_a_result_too(series, trained, tmp_path):
     "options,words",
     [
         (["--slices", "5"], ["--slices 5", "A:B"]),
-        (["--slices", "900:"], ["--slices 900:"]),
+        (["--slices", "900:"], ["--slices 900:", "none of slices 0.."]),
+        (["--out", ""], ["--out", "must name a folder"]),
         (["--score-threshold", "1.5"], ["--score-threshold"]),
         (["--score-threshold", "nan"], ["--score-threshold"]),
         (["--max-findings", "0"], ["--max-findings"]),
@@ -133,13 +137,57 @@ def test_pickled_weights_are_refused_unopened(series, tmp_path):
         ("8:99", range(8, 10)),
         ("-2:", range(8, 10)),
         ("::4", range(0, 10, 4)),
+        ("1:9:", range(1, 9)),
+        ("5:5", range(0)),
     ],
 )
 def test_slices(text, expected):
-    assert parse_slices(text, 10) == expected
+    assert range(10)[parse_slices(text)] == expected
 
 
-@pytest.mark.parametrize("text", ["", "3", "5:5", "a:b", "1:2:0", "5:1:-1", "1:2:3:4", "10:"])
-def test_slices_that_choose_none(text):
-    with pytest.raises(InputError, match=r"slices 0\.\.9"):
-        parse_slices(text, 10)
+@pytest.mark.parametrize("text", ["", "3", "a:b", "1:2:0", "5:1:-1", "1:2:3:4", "1.5:"])
+def test_slices_that_are_none(text, tmp_path):
+    with pytest.raises(InputError, match="must be A:B"):
+        parse_slices(text)
+    # Before the scan and the weights are read: they are not even there.
+    result = lesionkit(
+        *("detect", tmp_path / "scan", "--weights", "none", "--out", tmp_path / "out"),
+        *("--slices", text),
+    )
+    assert_refused(result, f"--slices {text}")
+
+
+def test_results_do_not_go_into_the_scan(series, trained):
+    before = tree(series)
+    weights = ["--weights", trained / "weights.safetensors"]
+    for out in (series / "out", series / ".." / series.name / "a" / "b", series):
+        result = lesionkit("detect", series, *weights, "--out", out, "--overwrite")
+        assert_refused(result, f"--out {out}", "outside")
+    assert tree(series) == before
+
+
+def test_broken_weights_are_no_empty_result(series, trained, tmp_path):
+    tensors = load_file(trained / "weights.safetensors")
+    tensors["rpn.classes.bias"][0] = torch.nan
+    with safe_open(trained / "weights.safetensors", framework="pt") as file:
+        save_file(tensors, tmp_path / "nan.safetensors", file.metadata())
+    out = tmp_path / "out"
+    result = lesionkit("detect", series, "--weights", tmp_path / "nan.safetensors", "--out", out)
+    assert_refused(result, "nan.safetensors", "rpn.classes.bias", "not finite")
+    assert not out.exists()
+
+
+def test_scans_too_small_for_the_network(trained, tmp_path):
+    sitk = pytest.importorskip("SimpleITK")
+    for shape, spacing in (((4, 64, 64), 0.01), ((4, 2, 2), 1.0), ((4, 3, 512), 1.0)):
+        image = sitk.GetImageFromArray(np.zeros(shape, np.int16))
+        image.SetSpacing((spacing, spacing, 1.0))
+        sitk.WriteImage(image, tmp_path / "scan.nrrd")
+        result = lesionkit(
+            *("detect", tmp_path / "scan.nrrd", "--out", tmp_path / "out"),
+            *("--weights", trained / "weights.safetensors"),
+        )
+        code, _, err = result
+        assert (code, err.splitlines()[-1].count("scan.nrrd")) == (2, 1), err
+        assert "the network needs 4 x 4" in err
+        assert not (tmp_path / "out").exists()

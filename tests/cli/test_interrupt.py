@@ -1,4 +1,4 @@
-"""Ctrl-C, which a terminal sends to every process of a command, workers too."""
+"""Ctrl-C, which a terminal sends to every process of a command, workers too; and being killed."""
 
 import os
 import signal
@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from .lk import lesionkit, tree
+
 CACHE_NOTHING = (
     "import sys; from dataclasses import replace;"
     "from lesionkit.training import TRAINING_PRESETS as presets;"
@@ -16,8 +18,11 @@ CACHE_NOTHING = (
 )
 
 
-def interrupt(program, arguments, begun, seconds):
-    """Run, send Ctrl-C so many seconds after the line ``begun``; exit code and later lines."""
+def interrupt(program, arguments, begun, seconds, number=signal.SIGINT, kill=os.killpg):
+    """Run, send a signal so many seconds after the line ``begun``; exit code and later lines.
+
+    Waits until the workers, which hold standard error too, have ended.
+    """
     command = [sys.executable, *program, *map(str, arguments)]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -26,7 +31,7 @@ def interrupt(program, arguments, begun, seconds):
         if line == f"{begun} ...\n":
             break
     time.sleep(seconds)
-    os.killpg(process.pid, signal.SIGINT)
+    kill(process.pid, number)
     out, err = process.communicate(timeout=120)
     assert out == ""
     # An interrupted import makes Python end itself by the signal, which shells call 130 too.
@@ -51,3 +56,40 @@ def test_train_with_workers(data, tmp_path, seconds):
     assert (code, len(lines)) == (130, 1)
     assert lines[0].startswith("lesionkit: error: interrupted")
     assert not (tmp_path / "out" / "weights.safetensors").exists()
+
+
+@pytest.mark.parametrize("kill", [os.kill, os.killpg])
+@pytest.mark.parametrize("seconds", [0.2, 3])
+def test_synth_that_is_asked_to_end(tmp_path, seconds, kill):
+    arguments = ("synth", "--out", tmp_path / "out", "--patients", 200)
+    code, lines = interrupt(
+        ["-m", "lesionkit"], arguments, "synthetic CT", seconds, signal.SIGTERM, kill
+    )
+    assert (code, lines) == (143, ["lesionkit: error: terminated"])
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kill", [os.kill, os.killpg])
+def test_train_that_is_asked_to_end(data, tmp_path, kill):
+    arguments = ("train", "--data", data, "--out", tmp_path / "out", "--preset", "tiny")
+    options = ("--epochs", 1000, "--workers", 2)
+    code, lines = interrupt(
+        ["-c", CACHE_NOTHING], (*arguments, *options), "training", 2, signal.SIGTERM, kill
+    )
+    assert (code, len(lines)) == (143, 1)
+    assert lines[0].startswith("lesionkit: error: terminated")
+
+
+@pytest.mark.parametrize("seconds", [0.4, 4])
+def test_workers_of_a_killed_synth_end_and_the_next_run_cleans_up(tmp_path, seconds):
+    out = tmp_path / "out"
+    arguments = ("synth", "--out", out, "--patients", 200)
+    code, _ = interrupt(
+        ["-m", "lesionkit"], arguments, "synthetic CT", seconds, signal.SIGKILL, os.kill
+    )
+    assert code == -signal.SIGKILL
+    left = {*tree(out)}
+    assert "unfinished/config.json" in left
+    again = ("synth", "--out", out, "--patients", 3, "--image-size", 64, "--overwrite")
+    assert lesionkit(*again)[0] == 0
+    assert {path.name for path in out.iterdir()} == {"config.json", "DL_info.csv", "Images_png"}

@@ -27,10 +27,15 @@ def test_help_lists_the_verbs_and_is_light():
         assert f"\n  {verb} " in done.stdout
 
 
+def test_no_arguments_give_the_help():
+    assert lesionkit() == lesionkit("--help")
+
+
 @pytest.mark.parametrize(
     "arguments,words",
     [
-        ([], ["Missing command"]),
+        (["synth", "--out", ""], ["--out", "must name a folder"]),
+        (["demo", "--out", " "], ["--out", "must name a folder"]),
         (["nonsense"], ["nonsense"]),
         (["--nonsense"], ["--nonsense"]),
         (["detect", "scan", "--out", "x"], ["--weights"]),
@@ -75,6 +80,14 @@ def test_errors_become_one_line(monkeypatch, capsys, error, code, line):
 def test_unknown_backend_in_the_environment(tmp_path):
     done = in_a_process("doctor", cwd=tmp_path, LESIONKIT_BACKEND="fast")
     assert_refused((done.returncode, done.stdout, done.stderr), "LESIONKIT_BACKEND", "fast", "cpu")
+
+
+@pytest.mark.parametrize("verb", ["doctor", "detect"])
+def test_unknown_instruction_set_in_the_environment(tmp_path, verb):
+    if "cpu" not in package.available_backends():
+        pytest.skip("the CPU library is not built")
+    done = in_a_process(verb, cwd=tmp_path, LESIONKIT_CPU_ISA="foo")
+    assert_refused((done.returncode, done.stdout, done.stderr), "LESIONKIT_CPU_ISA", "foo")
 
 
 def test_backend_that_cannot_run(tmp_path, monkeypatch):

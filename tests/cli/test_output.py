@@ -11,8 +11,7 @@ CONFIG = {"command": "test"}
 
 
 def write(out, files, overwrite=False, **options):
-    names = {name.partition("/")[0] for name in files}
-    with result_folder(out, overwrite, CONFIG, names, **options) as folder:
+    with result_folder(out, overwrite, CONFIG, list(files), **options) as folder:
         for name, text in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text)
@@ -133,10 +132,10 @@ def test_overwrite_trusts_no_list_that_names_anything_but_files_inside(tmp_path,
     (out / "link").symlink_to(tmp_path)
     listed = listed.format(outside) if isinstance(listed, str) else listed
     relist(out, lambda files: [*files, listed])
-    before = tree(tmp_path)
-    with pytest.raises(InputError, match=r"config\.json lists .*no file in that folder"):
-        write(out, {"x.txt": "2"}, overwrite=True)
-    assert tree(tmp_path) == before
+    write(out, {"x.txt": "2"}, overwrite=True)
+    assert outside.read_text() == "mine"
+    assert {*tree(out)} == {"config.json", "x.txt"}
+    assert (out / "link").is_symlink()
 
 
 @pytest.mark.parametrize(
@@ -224,6 +223,16 @@ def test_unfinished_results_are_kept_and_block_nothing(tmp_path):
     (tmp_path / "unfinished" / "mine.txt").write_text("mine")
     write(tmp_path, {"x.txt": "3"}, overwrite=True)
     assert {*tree(tmp_path)} == {"config.json", "x.txt", "unfinished/mine.txt"}
+
+
+def test_a_file_that_was_not_announced_is_a_fault(tmp_path):
+    def run():
+        with result_folder(tmp_path, True, CONFIG, ["sub/*.txt"]) as folder:
+            (folder / "x.txt").write_text("")
+
+    with pytest.raises(RuntimeError, match=r"wrote \['x.txt'\]"):
+        run()
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_file_is_no_folder(tmp_path):

@@ -75,6 +75,13 @@ def test_neither_data_nor_scan(tmp_path):
     assert_refused(lesionkit("train", "--out", tmp_path / "out"), "--data", "--scan")
 
 
+def test_results_do_not_go_into_the_scan(series, tmp_path):
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("slice,x1,y1,x2,y2\n3,20,20,30,30\n")
+    result = lesionkit("train", "--scan", series, "--boxes", boxes, "--out", series / "out")
+    assert_refused(result, "--out", "outside")
+
+
 def test_missing_pretrained_weights_write_nothing_and_name_the_way_out(data, tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise URLError("no route to host")
@@ -152,11 +159,12 @@ def test_an_interrupted_run_keeps_its_best_weights(data, tmp_path, monkeypatch):
     from lesionkit.training import loop
 
     def interrupt_in_epoch_2(*arguments):
-        if arguments[-1] > 1:
+        calls.append(arguments)
+        if len(calls) > 1:
             raise KeyboardInterrupt
         return step(*arguments)
 
-    step = loop._step
+    step, calls = loop._step, []
     monkeypatch.setattr(loop, "_step", interrupt_in_epoch_2)
     monkeypatch.setitem(
         TRAINING_PRESETS, "tiny", replace(TRAINING_PRESETS["tiny"], validate_every=1)

@@ -242,8 +242,9 @@ def test_bad_arguments_are_named(tmp_path: Path, arguments: dict, name: str) -> 
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "mine.txt").write_text("keep")
-    with pytest.raises(InputError, match=tmp_path.name):
+@pytest.mark.parametrize("name", ["DL_info.csv", "Images_png"])
+def test_a_data_set_that_is_there_is_left_alone(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("keep")
+    with pytest.raises(InputError, match=f"{name} is there already"):
         synthesize(tmp_path, patients=3)
-    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+    assert [p.name for p in tmp_path.iterdir()] == [name]

@@ -18,8 +18,9 @@ from lesionkit.data.synthetic.findings import Finding
 from lesionkit.data.synthetic.patient import SyntheticSeries, generate_patient
 from lesionkit.errors import InputError
 from lesionkit.files import atomic_write
-from lesionkit.processes import hold_interrupts
+from lesionkit.processes import end_with_parent, hold_interrupts
 
+MIN_PATIENTS = 3  # one for each split
 MAX_PATIENTS = 999_999  # what the six digits in DeepLesion's file names can count
 BOX_PADDING = 5.0  # pixels around the ends of the two axes, at every image size, as in DeepLesion
 TORSO = 580.0  # mm from the top of the lungs to the hips
@@ -42,7 +43,7 @@ def synthesize(
     bytes, whatever ``workers``.
 
     Args:
-        out: a folder that is empty or does not exist.
+        out: a folder without DL_info.csv and Images_png; it is made if needed.
         patients: at least 3; each has two or three key slices.
         seed: a non-negative integer.
         image_size: pixels per side, a multiple of 8 in 64..1024. The field of view stays the same.
@@ -51,13 +52,14 @@ def synthesize(
             one are spawned, so a script must call this under ``if __name__ == "__main__"``.
 
     Raises:
-        InputError: ``out`` is not an empty folder, or a number is out of its range.
+        InputError: ``out`` holds a data set, or a number is out of its range.
         ChildProcessError: a worker process was killed.
     """
     out = Path(out)
-    if not 3 <= patients <= MAX_PATIENTS:
+    if not MIN_PATIENTS <= patients <= MAX_PATIENTS:
         raise InputError(
-            f"patients must be in 3..{MAX_PATIENTS}, at least one for each split, got {patients}"
+            f"patients must be in {MIN_PATIENTS}..{MAX_PATIENTS}, at least one for each split, "
+            f"got {patients}"
         )
     if seed < 0:
         raise InputError(f"seed must not be negative, got {seed}")
@@ -65,8 +67,9 @@ def synthesize(
         raise InputError(f"image_size must be a multiple of 8 in 64..1024, got {image_size}")
     if workers is not None and workers < 1:
         raise InputError(f"workers must be at least 1, got {workers}")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is not an empty folder; name a new one or remove it")
+    for path in (out / "DL_info.csv", out / "Images_png"):
+        if os.path.lexists(path):
+            raise InputError(f"{path} is there already; name another folder or remove it")
     if workers is None:  # a process takes as long to start as a few patients to make
         workers = max(1, min(2, os.cpu_count() or 1, patients // 8))
 
@@ -89,7 +92,7 @@ def synthesize(
 def _map(function: Callable, items: Iterable, workers: int) -> Iterator[Iterable]:
     """``map`` in processes, which leave Ctrl-C to this one and are ended if the block raises."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, context, end_with_parent) as pool:
         others = multiprocessing.active_children()
         with hold_interrupts():
             futures = [pool.submit(function, item) for item in items]
