@@ -58,6 +58,8 @@ def tile_of(
     tile["num_warps"] = warps
     if direction == "backward":
         tile["VECTOR"] = vector
+        # Left to itself, ptxas spills a few registers for more programs at a time.
+        tile["maxnreg"] = min(255, REGISTERS // (32 * warps))
     tile["tiles"] = triton.cdiv(cells, tile["BLOCK"])
     tile["plane_tiles"] = triton.cdiv(cells, tile["PLANE_BLOCK"])
     return True, tile

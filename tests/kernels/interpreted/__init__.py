@@ -1,0 +1,1 @@
+"""Run by test_triton_interpreted.py, in processes where Triton's interpreter is on."""

@@ -1,0 +1,219 @@
+"""What ptxas makes of the Triton kernels: registers, spills, shared memory, widths of accesses.
+
+For sm_90 every kernel of the launch tables: in float32 and bfloat16 for each M, and float16 and
+mixed types for the largest, which differ in conversions alone. A few of each for the others.
+``python -m tests.kernels.test_triton_resources`` prints all that is read.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton")
+
+from lesionkit.kernels.dual import triton as dual
+
+from tests.kernels.triton_aot import BYTES
+
+# Registers a thread may have, in the allocation's steps of 8 and with room for another ptxas; the
+# first that matches. Names: op, direction, types of x and logits (rois), M, columns or cells.
+REGISTERS = {
+    r"contextual forward \w+ \w+ [13] ": 40,
+    r"contextual forward (fp32 \w+|bf16 fp32) [579] ": 64,
+    r"contextual forward \w+ \w+ [579] ": 96,
+    r"contextual forward \w+ \w+ 15 ": 96,
+    r"contextual backward fp32 fp32 [13] ": 56,
+    r"contextual backward (fp32 \w+|bf16 fp32) [579] ": 104,
+    r"contextual backward \w+ \w+ [13] ": 80,
+    r"contextual backward \w+ \w+ 5 ": 128,
+    r"contextual backward \w+ \w+ 7 ": 176,
+    r"contextual backward \w+ \w+ 9 ": 232,
+    r"contextual backward \w+ \w+ 15 ": 184,
+    r"contextual \w+ \w+ \w+ 16 ": 40,
+    r"spatial forward ": 64,
+    r"spatial backward \w+ \w+ \d+ 16384 ": 64,
+    r"spatial backward \w+ \w+ \d+ 32768 ": 128,
+    r"spatial backward ": 88,
+    r"dual forward \w+ \w+ 3 ": 64,
+    r"dual forward \w+ \w+ 5 ": 80,
+    r"dual forward \w+ \w+ 7 ": 104,
+    r"dual forward \w+ \w+ 9 ": 136,
+    r"dual backward fp32 fp32 3 1024": 64,
+    r"dual backward fp32 fp32 5 1024": 88,
+    r"dual backward fp32 fp32 [35] ": 200,
+    r"dual backward \w+ \w+ 3 ": 168,
+    r"dual backward ": 255,
+    r"psroi forward ": 56,
+    r"psroi backward ": 136,
+}
+ALIGNED, ODD = 4096, 4095
+
+
+def dual_loops(direction, x, logits, images, cells):
+    return dual.tile_of(direction, images, cells, BYTES[x], BYTES[logits])[0]
+
+
+def all_cases():
+    cases = {}
+
+    def add(kind, arguments, capability=90):
+        op = ("psroi",) if kind == "psroi" else ()
+        name = " ".join(map(str, (*op, *arguments, f"sm_{capability}")))
+        cases[name] = (kind, arguments, capability)
+
+    for direction in ("forward", "backward"):
+        for dtype in ("fp32", "bf16"):
+            for images in (1, 3, 5, 7, 9, 15, 16):
+                add("attention", ("contextual", direction, dtype, dtype, images, ALIGNED))
+            for cells in (64, 1024, 4096, 16384, 32768, ODD):
+                add("attention", ("spatial", direction, dtype, dtype, 3, cells))
+            for images in (3, 5, 7, 9):
+                for cells in (1024, 4096):
+                    if cells == 4096 or not dual_loops(direction, dtype, dtype, images, cells):
+                        add("attention", ("dual", direction, dtype, dtype, images, cells))
+            for rois in ("fp32", "fp64"):
+                add("psroi", (direction, dtype, rois, "rfcn"))
+        for x, logits in (("fp16", "fp16"), ("fp32", "bf16"), ("bf16", "fp32")):
+            for op, images in (("contextual", 9), ("spatial", 3), ("dual", 3)):
+                add("attention", (op, direction, x, logits, images, ALIGNED))
+        add("attention", ("dual", direction, "fp32", "bf16", 9, ALIGNED))
+        add("attention", ("contextual", direction, "fp32", "fp32", 3, ODD))
+        add("psroi", (direction, "fp16", "fp32", "torchvision"))
+        for capability in (80, 100, 120):
+            for op in ("contextual", "spatial", "dual"):
+                images = 3 if op == "dual" else 9
+                add("attention", (op, direction, "bf16", "bf16", images, ALIGNED), capability)
+            add("attention", ("contextual", direction, "fp32", "fp32", 9, ALIGNED), capability)
+            add("psroi", (direction, "fp32", "fp32", "rfcn"), capability)
+    return cases
+
+
+CASES = all_cases()
+
+
+def compile_all(folder: Path) -> dict:
+    """The resources of all cases, by two processes."""
+    names = sorted(CASES, key=lambda name: "dual backward" not in name)  # the longest first
+    processes = []
+    for part in range(2):
+        own = folder / str(part)
+        own.mkdir()
+        cases = {name: CASES[name] for name in names[part::2]}
+        (own / "cases.json").write_text(json.dumps(cases))
+        environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+        command = [sys.executable, "-m", "tests.kernels.triton_aot"]
+        processes.append(
+            subprocess.Popen(
+                [*command, own / "cases.json", own / "results.json"],
+                cwd=Path(__file__).parents[2],
+                env=environment | {"TRITON_CACHE_DIR": str(own / "cache")},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    results = {}
+    for part, process in enumerate(processes):
+        errors = process.communicate()[1]
+        assert process.returncode == 0, errors[-3000:]
+        results |= json.loads((folder / str(part) / "results.json").read_text())
+    return results
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    return compile_all(tmp_path_factory.mktemp("triton"))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_registers_and_spills(built, name):
+    result = built[name]
+    assert result["stack"] == 0
+    assert not {"LDL", "STL"} & result["instructions"].keys()
+    assert result["registers"] <= next(
+        limit for pattern, limit in REGISTERS.items() if re.match(pattern, name)
+    )
+
+
+def accesses(result, prefix):
+    """Numbers of global loads or stores by width in bits."""
+    counts = result["instructions"]
+    widths = {"128": 128, "64": 64, "32": 32, "U16": 16, "U8": 8}
+    found = {bits: counts.get(f"{prefix}.{width}", 0) for width, bits in widths.items()}
+    return {bits: count for bits, count in found.items() if count}
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name.startswith("contextual")])
+def test_contextual_moves_each_tensor_once_in_vectors(built, name):
+    result = built[name]
+    _, direction, x, logits, images, columns, _ = name.split()
+    assert result["shared"] == 0
+    assert not {"BAR", "SHFL", "LDS", "STS", "ATOMG", "REDG"} & result["instructions"].keys()
+    images, loads, stores = int(images), accesses(result, "LDG"), accesses(result, "STG")
+    if int(columns) % 16:
+        assert set(loads) == set(stores) == {32}
+    elif images > 15:
+        assert min(*loads, *stores) >= 64
+    elif (x == logits and images <= 9) or x == "fp32":
+        tensors = {"forward": (2, 1), "backward": (3, 2)}[direction]
+        if x == logits:
+            assert (loads, stores) == ({128: tensors[0] * images}, {128: tensors[1] * images})
+        else:  # 64 bits of the 16-bit logits beside 128 of x
+            assert loads == {128: (tensors[0] - 1) * images, 64: images}
+    else:
+        assert min(*loads, *stores) == 64
+
+
+@pytest.mark.parametrize("name", [n for n in CASES if n.startswith(("spatial", "dual"))])
+def test_planes_are_read_in_vectors(built, name):
+    """Scalars only where ties are computed again, or where the extent is odd."""
+    op, direction, x, logits, images, cells, _ = name.split()
+    result = built[name]
+    loads, stores = accesses(result, "LDG"), accesses(result, "STG")
+    if int(cells) % 16:
+        assert set(loads) == set(stores) == {8 * (4 if x == "fp32" else 2)}
+        return
+    if op == "spatial":
+        looped = int(cells) > 16384
+        if not looped and x == logits:
+            vectors = {"forward": 2, "backward": 3}[direction] * BYTES[x]
+            assert loads == {128: vectors}
+    else:
+        looped = dual_loops(direction, x, logits, int(images), int(cells))
+    narrow = op == "dual" and (x != logits or (direction == "backward" and looped))
+    if direction == "backward" and looped:
+        loads = {bits: count for bits, count in loads.items() if bits > 32}
+        stores = {bits: count for bits, count in stores.items() if bits > 32}
+        assert loads
+        assert stores
+    assert min(*loads, *stores) >= (64 if narrow else 128)
+    assert result["shared"] <= 1024
+
+
+@pytest.mark.parametrize("name", [n for n in CASES if not n.startswith("psroi")])
+def test_maxima_propagate_nan(built, name):
+    result = built[name]
+    assert result["plain_maximum"] == 0
+    if not name.startswith("contextual") or name.split()[4] != "1":
+        assert result["nan_maximum"] > 0
+
+
+@pytest.mark.parametrize("name", [n for n in CASES if n.startswith("psroi")])
+def test_psroi_rounds_once_adds_without_atomics_and_stores_in_vectors(built, name):
+    result = built[name]
+    assert result["fused"] == 0
+    assert not {"ATOM", "ATOMG", "RED", "REDG"} & result["instructions"].keys()
+    if name.startswith("psroi backward"):
+        assert set(accesses(result, "STG")) == {128}
+
+
+if __name__ == "__main__":
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory() as folder:
+        for case, numbers in sorted(compile_all(Path(folder)).items()):
+            print(f"{case}: {json.dumps(numbers)}")

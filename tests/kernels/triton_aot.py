@@ -1,0 +1,119 @@
+"""Compiles the Triton kernels without a GPU and reads what came out of the machine code.
+
+``python -m tests.kernels.triton_aot CASES RESULTS`` is run in a process of its own, so that neither
+the interpreter nor a cache of somebody else is in the way.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
+INSTRUCTION = re.compile(
+    r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)", re.MULTILINE
+)
+
+
+def attention(op, direction, x, logits, images, cells):
+    """Kernel, constants and options as the launcher chooses them; `cells` are columns of D = 1."""
+    module = import_module(f"lesionkit.kernels.{op}.triton")
+    sizes = BYTES[x], BYTES[logits]
+    if op == "contextual":
+        looped = images > module.MOST_UNROLLED
+        constants = {"BLOCK": module.block_of(*sizes, images)} | ({} if looped else {"M": images})
+        options = module.OPTIONS
+    elif op == "spatial":
+        looped, _, numbers = module.launch_of(1000, cells, x != logits)
+        constants = {name: numbers[name] for name in ("ROWS", "BLOCK") if name in numbers}
+        options = {name: numbers[name] for name in ("num_warps", "enable_fp_fusion")}
+    else:
+        looped, tile = module.tile_of(direction, images, cells, *sizes)
+        names = ("BLOCK", "PLANE_BLOCK", "VECTOR")
+        constants = {"M": images} | {name: tile[name] for name in names if name in tile}
+        options = {name: tile[name] for name in ("num_warps", "maxnreg") if name in tile}
+        options["enable_fp_fusion"] = True
+    kernel = getattr(module, ("looped_" if looped else "") + f"{direction}_kernel")
+    types = dict.fromkeys(("grad", "x", "y", "dx"), x)
+    types |= dict.fromkeys(("logits", "contextual", "spatial"), logits)
+    types |= dict.fromkeys(("dlogits", "dcontextual", "dspatial"), logits)
+    # As the launcher's call would: sizes of 16 and more are known to be divisible by 16.
+    divisible = {"columns", "cells"} if cells % 16 == 0 else set()
+    return kernel, types, constants, options, divisible
+
+
+def psroi(direction, features, rois, convention):
+    """As `attention`, with G = 7, maps of 64 x 64 and 50 output channels."""
+    module = import_module("lesionkit.kernels.psroi.triton")
+    constants = {"SCALE": 1 / 8, "BINS": 7, "RFCN": convention == "rfcn"}
+    if direction == "forward":
+        kernel, warps = module.forward_kernel, 4
+        constants["BLOCK"] = module.FORWARD_BLOCK
+    else:
+        kernel, warps = module.backward_kernel, 1
+        constants["CHANNELS"], constants["CELLS"] = module.backward_tile(50, 64 * 64)
+        constants["ROIS"] = module.ROI_BLOCK
+    types = dict.fromkeys(("features", "pooled", "grad", "grad_features"), features)
+    options = {"num_warps": warps, "enable_fp_fusion": False}
+    return kernel, types | {"rois": rois}, constants, options, {"cells"}
+
+
+def compiled(kernel, types, constants, options, divisible, capability):
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    signature, attributes = {}, {}
+    for number, name in enumerate(kernel.arg_names):
+        if name in constants:
+            signature[name] = "constexpr"
+        elif name in types:
+            signature[name] = f"*{types[name]}"
+        else:
+            real = name.split("_")[-1] in ("scale", "temperature", "inverse")
+            signature[name] = "fp32" if real else "i32"
+        if name in types or name in divisible:
+            attributes[(number,)] = [["tt.divisibility", 16]]
+    source = ASTSource(kernel, signature, constants, attributes)
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+
+
+def resources(binary, folder):
+    """Registers, spilled and shared bytes, and how often each kind of instruction stands there."""
+    import triton
+
+    cuobjdump = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    cubin = Path(folder) / "kernel.cubin"
+    cubin.write_bytes(binary.asm["cubin"])
+    usage, sass = (
+        subprocess.run([cuobjdump, option, cubin], capture_output=True, text=True, check=True)
+        for option in ("-res-usage", "-sass")
+    )
+    numbers = re.search(r"REG:(\d+) STACK:(\d+) SHARED:(\d+)", usage.stdout + usage.stderr)
+    result = dict(zip(("registers", "stack", "shared"), map(int, numbers.groups()), strict=True))
+    counts = {}
+    for instruction in INSTRUCTION.findall(sass.stdout):
+        kind, *modifiers = instruction.split(".")
+        width = next((m for m in modifiers if m in ("128", "64", "U16", "U8")), "32")
+        if kind in ("LDG", "STG"):
+            kind = f"{kind}.{width}"
+        counts[kind] = counts.get(kind, 0) + 1
+    ptx = binary.asm["ptx"]
+    result["nan_maximum"] = len(re.findall(r"\bmax\.NaN\.f32", ptx))
+    result["plain_maximum"] = len(re.findall(r"\bmax\.f32", ptx))
+    result["fused"] = len(re.findall(r"\bfma\.", ptx))
+    return result | {"instructions": counts}
+
+
+def main(cases_path, results_path):
+    results = {}
+    for name, (kind, arguments, capability) in json.loads(Path(cases_path).read_text()).items():
+        built = compiled(*{"attention": attention, "psroi": psroi}[kind](*arguments), capability)
+        results[name] = resources(built, Path(results_path).parent)
+    Path(results_path).write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
