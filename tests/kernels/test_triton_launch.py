@@ -13,6 +13,8 @@ from lesionkit.kernels.dual import triton as dual
 from lesionkit.kernels.psroi import triton as psroi
 from lesionkit.kernels.spatial import triton as spatial
 
+import lesionkit.ops  # noqa: F401  registers the ops
+
 COUNTS = [1, 2, 65535, 65536, 2**31 - 1, 2**31, 2**31 + 1, 2**32 - 2**17]
 LIMITS = (2**31 - 1, 65535, 65535)
 
