@@ -29,6 +29,11 @@ TILE = 1024
 TILE_CHANNELS = 8
 
 
+# Left to itself, ptxas spills a register or two for more programs at a time.
+FORWARD_OPTIONS = {"num_warps": 4, "maxnreg": 64, "enable_fp_fusion": False}
+BACKWARD_OPTIONS = {"num_warps": 1, "enable_fp_fusion": False}
+
+
 @triton.jit
 def round_half_away(value):
     whole = tl.where(value < 0, tl.ceil(value), tl.floor(value))
@@ -237,7 +242,7 @@ def forward(
         forward_kernel[forward_grid(len(rois), channels)](
             features, rois, pooled, batch, channels, height, width,
             SCALE=spatial_scale, BINS=output_size, RFCN=convention == "rfcn", BLOCK=FORWARD_BLOCK,
-            num_warps=4, enable_fp_fusion=False,
+            **FORWARD_OPTIONS,
         )  # fmt: skip
     return pooled
 
@@ -271,6 +276,6 @@ def backward(
             grad, rois, grad_features, len(rois), batch, channels, height, width, cells, tiles,
             SCALE=spatial_scale, BINS=bins, RFCN=convention == "rfcn",
             CHANNELS=tile_channels, CELLS=tile_cells, ROIS=ROI_BLOCK,
-            num_warps=1, enable_fp_fusion=False,
+            **BACKWARD_OPTIONS,
         )  # fmt: skip
     return grad_features

@@ -49,14 +49,13 @@ def psroi(direction, features, rois, convention):
     module = import_module("lesionkit.kernels.psroi.triton")
     constants = {"SCALE": 1 / 8, "BINS": 7, "RFCN": convention == "rfcn"}
     if direction == "forward":
-        kernel, warps = module.forward_kernel, 4
+        kernel, options = module.forward_kernel, module.FORWARD_OPTIONS
         constants["BLOCK"] = module.FORWARD_BLOCK
     else:
-        kernel, warps = module.backward_kernel, 1
+        kernel, options = module.backward_kernel, module.BACKWARD_OPTIONS
         constants["CHANNELS"], constants["CELLS"] = module.backward_tile(50, 64 * 64)
         constants["ROIS"] = module.ROI_BLOCK
     types = dict.fromkeys(("features", "pooled", "grad", "grad_features"), features)
-    options = {"num_warps": warps, "enable_fp_fusion": False}
     return kernel, types | {"rois": rois}, constants, options, {"cells"}
 
 
