@@ -23,6 +23,8 @@ EMULATOR = Path(__file__).parent / "emulator"
 COMPILER = os.environ.get("CXX") or shutil.which("g++")
 FLAGS = [
     *("-std=c++20", "-O0", "-w", "-fPIC", "-ffp-contract=off"),
+    # Or libraries of one process would share the emulator's variables.
+    "-fno-gnu-unique",
     *("-Itests/csrc/emulator", "-Ikernels", "-Icsrc"),  # the emulator's headers are found first
 ]
 SANITIZERS = [
