@@ -10,21 +10,29 @@ from multiprocessing.connection import wait
 
 
 @contextmanager
-def hold_interrupts() -> Iterator[None]:
-    """Hold Ctrl-C back until the block ends; processes started in the block never see it.
+def hold_signals() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back until the block ends, in which processes are started.
 
-    A blocked signal stays blocked in a new process from its first instruction on. Ignoring it
-    there takes effect only after the imports, and until then each worker prints a traceback.
+    An exception that a handler raises during a fork is printed and lost. In a new process both
+    stay blocked from its first instruction on: ignoring Ctrl-C there takes effect only after the
+    imports, and until then each worker prints a traceback. ``allow_termination`` ends the wait of
+    SIGTERM; Ctrl-C is for the process that started it.
     """
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
+def allow_termination(*_: object) -> None:
+    """First call in a worker process that was started under ``hold_signals``."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
 def end_with_parent() -> None:
-    """End this worker process as soon as the one that started it is gone, even if killed."""
+    """End this worker process on SIGTERM, or when the one that started it is gone, even killed."""
+    allow_termination()
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

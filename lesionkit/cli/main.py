@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 
 from lesionkit.errors import InputError
@@ -22,11 +23,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     asked_to_end = []
 
+    def ignore(*_: object) -> None:  # with SIG_IGN, Python would report one already under way
+        pass
+
     def end(*_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
+        # Who ends a process and its group sends two at once. A later one is meant to hurry.
+        if asked_to_end and time.monotonic() - asked_to_end[-1] < 5:
+            return
+        asked_to_end.append(time.monotonic())
         # Workers may have been asked too, and PyTorch's handler would call that a fault.
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        asked_to_end.append(True)
+        signal.signal(signal.SIGCHLD, ignore)
         raise KeyboardInterrupt
 
     is_main_thread = threading.current_thread() is threading.main_thread()

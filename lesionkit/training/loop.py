@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from lesionkit.evaluation import FrocResult, froc
 from lesionkit.inference.detect import check_size, detect_sample
 from lesionkit.models import DetectorConfig, LesionDetector, save_detector
-from lesionkit.processes import hold_interrupts
+from lesionkit.processes import allow_termination, hold_signals
 from lesionkit.training.config import TrainingConfig
 from lesionkit.training.samples import Augmented, Samples
 
@@ -89,6 +89,7 @@ def train(
         drop_last=True,
         collate_fn=list,
         num_workers=config.workers,
+        worker_init_fn=allow_termination,
         generator=torch.Generator().manual_seed(config.seed),
     )
     out = Path(out)
@@ -104,7 +105,7 @@ def train(
             samples.epoch = epoch
             detector.train()
             sums: dict[str, float] = {}
-            with hold_interrupts():  # here the workers start
+            with hold_signals():  # here the workers start
                 batches = iter(loader)
             for batch in batches:
                 for group in optimizer.param_groups:
@@ -160,8 +161,14 @@ def validate(
     """
     model.eval()
     # A generator of its own: a loader without one draws from that of the training.
-    loader = DataLoader(samples, batch_size=None, num_workers=workers, generator=torch.Generator())
-    with hold_interrupts():  # here the workers start
+    loader = DataLoader(
+        samples,
+        batch_size=None,
+        num_workers=workers,
+        worker_init_fn=allow_termination,
+        generator=torch.Generator(),
+    )
+    with hold_signals():  # here the workers start
         prepared = iter(loader)
     found, truth = [], []
     for sample in prepared:

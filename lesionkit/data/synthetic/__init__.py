@@ -18,7 +18,7 @@ from lesionkit.data.synthetic.findings import Finding
 from lesionkit.data.synthetic.patient import SyntheticSeries, generate_patient
 from lesionkit.errors import InputError
 from lesionkit.files import atomic_write
-from lesionkit.processes import end_with_parent, hold_interrupts
+from lesionkit.processes import end_with_parent, hold_signals
 
 MIN_PATIENTS = 3  # one for each split
 MAX_PATIENTS = 999_999  # what the six digits in DeepLesion's file names can count
@@ -94,7 +94,7 @@ def _map(function: Callable, items: Iterable, workers: int) -> Iterator[Iterable
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, end_with_parent) as pool:
         others = multiprocessing.active_children()
-        with hold_interrupts():
+        with hold_signals():
             futures = [pool.submit(function, item) for item in items]
             started = [one for one in multiprocessing.active_children() if one not in others]
         try:
