@@ -13,6 +13,7 @@ from lesionkit.version import __version__
 
 if TYPE_CHECKING:
     from lesionkit import data, evaluation, models
+    from lesionkit import deploy as deploy
     from lesionkit import inference as inference
     from lesionkit import nn as nn
     from lesionkit import ops as ops
@@ -53,7 +54,9 @@ __all__ = [
     "use_backend",
 ]
 
-_SUBPACKAGES = ("data", "evaluation", "inference", "models", "nn", "ops", "training", "visualize")
+_SUBPACKAGES = (
+    "data", "deploy", "evaluation", "inference", "models", "nn", "ops", "training", "visualize"
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> object:

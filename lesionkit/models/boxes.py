@@ -33,18 +33,19 @@ def encode(truth: Tensor, boxes: Tensor) -> Tensor:
 
 
 def decode(deltas: Tensor, boxes: Tensor) -> Tensor:
-    """Half-open ``boxes`` [n, 4] moved by ``deltas`` [n, 4].
+    """Half-open ``boxes`` [..., 4] moved by ``deltas`` [..., 4], to which they broadcast.
 
     Unlike the original, dw and dh are limited to log(1000 / 16), so that no side overflows.
     """
-    return _coder.decode_single(deltas, boxes)
+    boxes = boxes.expand_as(deltas)
+    return _coder.decode_single(deltas.reshape(-1, 4), boxes.reshape(-1, 4)).reshape(deltas.shape)
 
 
 _coder = BoxCoder((1.0, 1.0, 1.0, 1.0))
 
 
 def clip(boxes: Tensor, size: Size) -> Tensor:
-    """Half-open ``boxes`` [n, 4] cut to an image of ``size`` (height, width).
+    """Half-open ``boxes`` [..., 4] cut to an image of ``size`` (height, width).
 
     A box outside the image becomes one pixel on its edge, as inclusive clipping makes it. NaN
     stays NaN.

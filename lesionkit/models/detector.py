@@ -107,7 +107,7 @@ class LesionDetector(nn.Module):
         scales = check_scales(scales, len(samples))
         truth = check_targets(targets, samples)
         sizes = [tuple(s.shape[-2:]) for s in samples]
-        features, logits, deltas = self._features(_pad(images, samples))
+        features, logits, deltas = self.features(_pad(images, samples))
         rpn_class, rpn_box = self.rpn.losses(logits, deltas, sizes, truth)
         proposals = self.rpn.propose(logits, deltas, sizes, scales)
         rois, labels, box_targets = self.head.sample_rois(proposals, truth)
@@ -138,7 +138,7 @@ class LesionDetector(nn.Module):
         if len(set(sizes)) > 1:
             # As 3DCE tests: one by one, so that no detection depends on the padding of a batch.
             return [self.candidates(s[None], [r])[0] for s, r in zip(samples, scales, strict=True)]
-        features, logits, deltas = self._features(_pad(images, samples))
+        features, logits, deltas = self.features(_pad(images, samples))
         rois = self.rpn.propose(logits, deltas, sizes, scales)
         return self.head.detect(*self.head(features, rois), rois, sizes)
 
@@ -151,7 +151,7 @@ class LesionDetector(nn.Module):
         keep = box_ops.nms_inclusive(boxes, scores, self.config.nms_iou)
         return {"boxes": boxes[keep], "scores": scores[keep]}
 
-    def _features(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def features(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Attended features [B, M, D, H, W], and the key image's anchor logits and deltas."""
         features = self.backbone(images.flatten(0, 1)).unflatten(0, images.shape[:2])
         attended = self.attention(features)

@@ -41,9 +41,17 @@ class ContextHead(nn.Module):
 
         Returns class logits [K, 2] (background, lesion) and box deltas [K, 4], K = sum of K_b.
         """
+        maps = self.position_maps(features)
+        return self.classify(self.pool(maps, [box_ops.to_inclusive(r) for r in rois]))
+
+    def position_maps(self, features: Tensor) -> Tensor:
+        """Features [B, M, D, H, W] to the maps [B, M * C * G * G, H, W] that are pooled."""
         maps = self.maps(features.flatten(0, 1))
-        maps = maps.reshape(features.shape[0], -1, *maps.shape[2:])
-        x = self.pool(maps, [box_ops.to_inclusive(r) for r in rois]).flatten(1)
+        return maps.reshape(features.shape[0], -1, *maps.shape[2:])
+
+    def classify(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """Pooled maps [K, M * C, G, G] to class logits [K, 2] and box deltas [K, 4]."""
+        x = pooled.flatten(1)
         for layer in self.hidden:
             x = F.relu(layer(x))
         return self.classes(x), self.boxes(x)
@@ -97,11 +105,20 @@ class ContextHead(nn.Module):
         counts = [len(r) for r in rois]
         found = []
         for roi, size, logit, delta in zip(
-            rois, sizes, logits.float().split(counts), deltas.float().split(counts), strict=True
+            rois, sizes, logits.split(counts), deltas.split(counts), strict=True
         ):
-            boxes = box_ops.clip(box_ops.decode(delta, roi), size)
-            scores = logit.softmax(1)[:, 1]
-            keep = scores > self.config.score_threshold
+            boxes, scores, keep = self.candidates(logit, delta, roi, size)
             boxes = box_ops.to_inclusive(boxes[keep])
             found.append({"boxes": boxes, "scores": scores[keep]})
         return found
+
+    def candidates(
+        self, logits: Tensor, deltas: Tensor, rois: Tensor, size: Size
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Half-open boxes [..., 4], lesion probabilities [...] and which exceed the threshold.
+
+        From logits [..., 2], deltas [..., 4] and half-open rois [..., 4]; in float32.
+        """
+        boxes = box_ops.clip(box_ops.decode(deltas.float(), rois), size)
+        scores = logits.float().softmax(-1)[..., 1]
+        return boxes, scores, scores > self.config.score_threshold

@@ -59,18 +59,28 @@ class RegionProposalNetwork(nn.Module):
         mode = 0 if self.training else 1
         proposals = []
         for b, size in enumerate(sizes):
-            anchors, anchor_logits, anchor_deltas = self._on_grid(logits[b], deltas[b], size)
-            scores = anchor_logits.softmax(1)[:, 1]
-            boxes = box_ops.clip(box_ops.decode(anchor_deltas, anchors), size)
-            sides = boxes[:, 2:] - boxes[:, :2]
-            # A NaN side compares false, so that broken boxes end here; the loss tells.
-            keep = (sides >= config.rpn_min_size * scales[b]).all(1)
+            least = config.rpn_min_size * scales[b]
+            boxes, scores, keep = self.candidates(logits[b], deltas[b], size, least)
             boxes, scores = boxes[keep], scores[keep]
             scores, best = scores.topk(min(config.rpn_pre_nms[mode], len(scores)))
             boxes = boxes[best]
             keep = nms(boxes, scores, config.rpn_nms_iou)[: config.rpn_post_nms[mode]]
             proposals.append(boxes[keep])
         return proposals
+
+    def candidates(
+        self, logits: Tensor, deltas: Tensor, size: Size, least_side: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Every anchor's box [..., n, 4], its score [..., n] and whether it is large enough.
+
+        For one sample, logits [2A, H, W] and deltas [4A, H, W], or for several of one ``size``.
+        """
+        anchors, logits, deltas = self._on_grid(logits, deltas, size)
+        scores = logits.softmax(-1)[..., 1]
+        boxes = box_ops.clip(box_ops.decode(deltas, anchors), size)
+        sides = boxes[..., 2:] - boxes[..., :2]
+        # A NaN side compares false, so that broken boxes end here; the loss tells.
+        return boxes, scores, (sides >= least_side).all(-1)
 
     @torch.compiler.disable
     def losses(
@@ -106,13 +116,13 @@ class RegionProposalNetwork(nn.Module):
         )
 
     def _on_grid(self, logits: Tensor, deltas: Tensor, size: Size) -> tuple[Tensor, Tensor, Tensor]:
-        """Anchors [n, 4], logits [n, 2] and deltas [n, 4] of one sample's real cells, float32."""
+        """Anchors [n, 4], logits [..., n, 2] and deltas [..., n, 4] of the real cells, float32."""
         rows, columns = size[0] // self.stride, size[1] // self.stride
         count = len(self.anchors)
-        logits = logits[:, :rows, :columns].float().unflatten(0, (2, count))
-        deltas = deltas[:, :rows, :columns].float().unflatten(0, (count, 4))
+        logits = logits[..., :rows, :columns].float().unflatten(-3, (2, count))
+        deltas = deltas[..., :rows, :columns].float().unflatten(-3, (count, 4))
         return (
             grid_anchors(self.anchors.float(), rows, columns, self.stride),
-            logits.permute(2, 3, 1, 0).reshape(-1, 2),
-            deltas.permute(2, 3, 0, 1).reshape(-1, 4),
+            logits.movedim((-3, -4), (-2, -1)).flatten(-4, -2),
+            deltas.movedim((-4, -3), (-2, -1)).flatten(-4, -2),
         )

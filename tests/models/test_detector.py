@@ -106,8 +106,8 @@ def test_proposals_come_from_the_chosen_features():
         for module in (layer.contextual, layer.spatial):
             torch.nn.init.normal_(module.phi.weight, generator=torch.Generator().manual_seed(0))
     images = scan(1, 3, 3, 40, 40)
-    attended_features, attended_logits, _ = model._features(images)
-    raw_features, raw_logits, _ = raw._features(images)
+    attended_features, attended_logits, _ = model.features(images)
+    raw_features, raw_logits, _ = raw.features(images)
     torch.testing.assert_close(attended_features, raw_features)
     key = raw.backbone(images[0])[1:2]
     torch.testing.assert_close(raw_logits, raw.rpn(key)[0])

@@ -1,0 +1,199 @@
+"""The whole detector as one ONNX file, for any runtime or for TensorRT with the plugins."""
+
+import copy
+import json
+import os
+import warnings
+from typing import Any
+
+import torch
+
+from lesionkit.deploy import native, plugin
+from lesionkit.deploy.graph import MAX_TOPK, DetectorGraph
+from lesionkit.errors import InputError
+from lesionkit.files import atomic_write
+from lesionkit.models import PRESETS, DetectorConfig, LesionDetector
+from lesionkit.ops import backends
+from lesionkit.version import __version__
+
+FORMAT = "lesionkit-onnx-1"
+FORMS = {"plugin": plugin, "native": native}
+PRECISIONS = {"float32": torch.float32, "float16": torch.float16}
+CLASS_NAMES = ("lesion",)
+OPSET = 18
+_KEYS = ("preprocessing", "config", "class_names", "image_size")  # JSON in the file
+_MAX_BYTES = 2**31 - 2**20  # of a file that protobuf reads, with room for all but the weights
+
+
+def export_onnx(
+    model: LesionDetector,
+    path: str | os.PathLike,
+    *,
+    form: str = "native",
+    image_size: tuple[int, int] | None = None,
+    precision: str = "float32",
+) -> None:
+    """Write ``model`` to ``path`` as one ONNX file, at once or not at all.
+
+    Input "images" [B, M, 3, H, W], preprocessed, in the file's precision. Outputs "boxes"
+    [B, N, 4] and "scores" [B, N], float32, by falling score and padded with zeros, and "count"
+    [B], int32: how many are detections, -1 if the sample's numbers were not finite. B is dynamic,
+    N = ``config.rpn_post_nms[1]``. The result is that of ``model(images)``; the least side of
+    proposals, ``config.rpn_min_size``, counts in pixels of the preprocessed image.
+
+    Args:
+        model: the detector; it stays as it is.
+        path: the file to write.
+        form: "native" has standard operators alone and runs anywhere; "plugin" has a node of
+            domain "lesionkit" for each op, for TensorRT with lesionkit's plugins.
+        image_size: (H, W), by default the square of ``preprocessing.max_size``. Smaller images
+            are padded to it with zeros, to the right and below.
+        precision: "float32", or "float16" for weights, images and feature maps; boxes and scores
+            are computed in float32 all the same.
+
+    Raises ValueError or TypeError naming the argument, and InputError when the packages for it are
+    missing or the weights do not fit ``precision``.
+    """
+    model = getattr(model, "_orig_mod", model)  # what torch.compile wrapped
+    if not isinstance(model, LesionDetector):
+        raise TypeError(f"model must be a LesionDetector, got {type(model).__name__}")
+    if form not in FORMS:
+        raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    size = _checked_size(model, image_size)
+    if (count := model.config.rpn_post_nms[1]) > MAX_TOPK:
+        raise InputError(
+            f"rpn_post_nms[1] must be at most {MAX_TOPK}, as many as TensorRT's TopK takes, to be "
+            f"exported, got {count}"
+        )
+    _require_packages()
+    model = _prepared(model, PRECISIONS[precision])
+
+    program = _translate(model, form, size)
+    for part in (program.model.graph, *program.model.graph):
+        part.metadata_props.clear()  # what the exporter notes: paths of this machine among it
+    program.model.producer_name, program.model.producer_version = "lesionkit", __version__
+    program.model.metadata_props.update(
+        {
+            "format": FORMAT,
+            "version": __version__,
+            "preset": _preset(model.config),
+            "form": form,
+            "precision": precision,
+            "image_size": json.dumps(size),
+            "class_names": json.dumps(CLASS_NAMES),
+            "preprocessing": json.dumps(model.config.to_dict()["preprocessing"]),
+            "config": json.dumps(model.config.to_dict()),
+        }
+    )
+    with atomic_write(path) as temporary:
+        program.save(temporary, external_data=False)
+
+
+def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
+    """What :func:`export_onnx` noted in a file.
+
+    {"format", "version", "preset" (a name, or "custom"), "form", "precision"}, strings, and
+    {"image_size": [H, W], "class_names", "preprocessing", "config"}, as JSON has them. Raises
+    InputError when the file is missing, damaged or not from lesionkit.
+    """
+    _require_packages()
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        file = onnx.load(path, load_external_data=False)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give an ONNX file") from None
+    except DecodeError as error:
+        raise InputError(
+            f"{path}: damaged or not an ONNX file ({error}); export it again"
+        ) from None
+    noted = {entry.key: entry.value for entry in file.metadata_props}
+    if noted.get("format") != FORMAT:
+        raise InputError(
+            f"{path}: its metadata does not say format {FORMAT!r} (found {noted.get('format')!r}); "
+            "give a file that this version of lesionkit has exported"
+        )
+    return {key: json.loads(value) if key in _KEYS else value for key, value in noted.items()}
+
+
+def _checked_size(model: LesionDetector, size: object) -> tuple[int, int]:
+    if size is None:
+        size = (model.config.preprocessing.max_size,) * 2
+    least = model.backbone.stride
+    valid = isinstance(size, tuple | list) and len(size) == 2
+    if not valid or not all(type(side) is int and least <= side <= 1 << 14 for side in size):
+        raise InputError(
+            f"image_size must be (height, width), integers from {least} to {1 << 14} pixels, "
+            f"got {size!r}"
+        )
+    return tuple(size)
+
+
+def _require_packages() -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"ONNX export needs the package {error.name}, which is not installed; "
+            'pip install "lesionkit[deploy]"'
+        ) from None
+
+
+def _prepared(model: LesionDetector, dtype: torch.dtype) -> LesionDetector:
+    """A copy on the CPU in evaluation mode, in the precision of the file."""
+    anchors = model.rpn.anchors.detach().to("cpu", torch.float32)
+    model = copy.deepcopy(model).cpu().eval().requires_grad_(False).to(dtype)
+    model.rpn.anchors = anchors  # box arithmetic stays in float32
+    for name, value in model.named_parameters():
+        if not value.isfinite().all():
+            raise InputError(
+                f"weights {name} are not finite in {str(dtype).removeprefix('torch.')}; take "
+                "weights of a training that did not diverge, or precision float32"
+            )
+    weights = sum(value.nbytes for value in model.parameters())
+    if weights > _MAX_BYTES:
+        raise InputError(
+            f"the weights take {weights / 2**30:.1f} GiB, and an ONNX file holds 2; use precision "
+            "float16 or a smaller detector"
+        )
+    return model
+
+
+def _translate(model: LesionDetector, form: str, size: tuple[int, int]) -> "torch.onnx.ONNXProgram":
+    if not backends.has_library():
+        raise InputError(
+            "export needs the ops of lesionkit's C++ library, which is not built; reinstall "
+            "lesionkit with a C++ compiler"
+        )
+    dtype = model.rpn.conv.weight.dtype
+    # Two samples: torch.export takes a size of 1 for a constant.
+    images = torch.zeros(2, model.config.num_images, 3, *size, dtype=dtype)
+    shapes = {"images": {0: torch.export.Dim("batch")}}
+    with torch.no_grad(), backends.use_backend("cpu"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about the exporter's own insides
+        program = torch.export.export(
+            DetectorGraph(model, size), (images,), dynamic_shapes=shapes, strict=False
+        )
+        program = program.run_decompositions(_replacements(form))
+        program = torch.onnx.export(
+            program,
+            input_names=["images"],
+            output_names=["boxes", "scores", "count"],
+            dynamic_shapes={"images": {0: "batch"}},  # here for the name alone
+            opset_version=OPSET,
+            verbose=False,
+        )
+    return program
+
+
+def _replacements(form: str) -> dict:
+    names = ("contextual_attention", "spatial_attention", "dual_attention", "ps_roi_pool")
+    return {getattr(torch.ops.lesionkit, n).default: getattr(FORMS[form], n) for n in names}
+
+
+def _preset(config: DetectorConfig) -> str:
+    return next((name for name, preset in PRESETS.items() if preset == config), "custom")

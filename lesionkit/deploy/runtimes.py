@@ -1,0 +1,77 @@
+"""TensorRT's Python packages behind one surface: ``tensorrt`` 10 and 11, ``tensorrt_rtx``, and
+``tensorrt_lean``, which only runs plans.
+
+They share one API in parts. What a package can do is asked of it with ``hasattr``, never derived
+from its version.
+"""
+
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+
+from lesionkit.errors import InputError
+
+# In the order in which "auto" tries them, with the command that installs each.
+RUNTIMES = {
+    "tensorrt": "pip install tensorrt",
+    "tensorrt_rtx": "pip install tensorrt-rtx",
+    "tensorrt_lean": "pip install tensorrt-lean",
+}
+
+
+def why_not(name: str) -> str | None:
+    """Why the runtime cannot be used; None if it can."""
+    try:
+        import_module(name)
+    except ModuleNotFoundError as error:
+        # The bindings alone, without the libraries they need, say so with the other one.
+        return f"is not installed; {RUNTIMES[name]}" if error.name == name else str(error)
+    except (ImportError, OSError, RuntimeError) as error:
+        return f"is installed but does not load: {error}"
+    return None
+
+
+def load_runtime(name: str = "auto", needs: str = "Runtime") -> ModuleType:
+    """The Python module of a TensorRT runtime.
+
+    Args:
+        name: one of RUNTIMES, or "auto" for the first that is there and has what is needed.
+        needs: an attribute that it must have, such as "Builder".
+
+    Raises InputError: the runtime is not there, or cannot do it; the message says what to do.
+    """
+    if name != "auto" and name not in RUNTIMES:
+        raise InputError(f"runtime {name!r}: must be auto or one of {', '.join(RUNTIMES)}")
+    problems = []
+    for candidate in RUNTIMES if name == "auto" else [name]:
+        problem = why_not(candidate)
+        if problem is None:
+            module = import_module(candidate)
+            if hasattr(module, needs):
+                return module
+            problem = f"has no {needs}"
+        problems.append(f"{candidate} {problem}")
+    raise InputError(f"runtime {name}: " + "; ".join(problems))
+
+
+@cache
+def log_of(trt: ModuleType):
+    """The one log of a runtime; its ``take()`` gives the errors since the last call, or says so.
+
+    One for the life of the process: TensorRT keeps the first that it is given, whatever comes.
+    """
+
+    class Log(trt.ILogger):
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.lines: list[str] = []
+
+        def log(self, severity: object, message: str) -> None:
+            if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
+                self.lines.append(" ".join(message.split()))
+
+        def take(self, most: int | None = None) -> str:
+            lines, self.lines = list(dict.fromkeys(self.lines)), []
+            return "; ".join(lines[:most]) or "TensorRT gives no reason"
+
+    return Log()
