@@ -15,11 +15,13 @@ OPTIONAL = {
     "lightning-fabric": "training",
     "triton": "backend triton",
     "cupy-cuda13x": "backend nvrtc, CuPy arrays",
+    "onnx": "export",
+    "onnxscript": "export",
 }
 
 
 def doctor() -> None:
-    """Show versions, the CPU library, backends and devices."""
+    """Show versions, the CPU library, backends, TensorRT and devices."""
     from importlib.metadata import PackageNotFoundError, version
 
     import torch
@@ -50,6 +52,8 @@ def doctor() -> None:
             print(f"backend {name:10} available for {' and '.join(runs_on)} tensors")
         else:
             print(f"backend {name:10} no: {problems['cuda']}")
+    for line in _tensorrt():
+        print(line)
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             print(f"cuda:{index:<13} {torch.cuda.get_device_name(index)}")
@@ -57,3 +61,25 @@ def doctor() -> None:
         built = torch.version.cuda
         why = f"no device (PyTorch is built for CUDA {built})" if built else "PyTorch without CUDA"
         print(f"CUDA               {why}")
+
+
+def _tensorrt() -> list[str]:
+    """A line for each TensorRT runtime with what is in its registry, and one for the plugins."""
+    from lesionkit.deploy import plugins, runtimes
+    from lesionkit.errors import InputError
+
+    lines, absent = [], plugins.why_no_library()
+    for name in runtimes.RUNTIMES:
+        problem = runtimes.why_not(name)
+        if problem is not None:
+            lines.append(f"{name:18} {problem}")
+            continue
+        trt = runtimes.load_runtime(name)
+        use = "builds and runs plans" if hasattr(trt, "Builder") else "runs plans"
+        own = len(trt.get_plugin_registry().all_creators)
+        try:
+            found = f"lesionkit's {', '.join(plugins.load_plugins(name))}"
+        except InputError as error:
+            found = f"none of lesionkit's ({error})" if not absent else "none of lesionkit's"
+        lines.append(f"{name:18} {trt.__version__}, {use}; plugins: {own} of its own, {found}")
+    return [*lines, f"TensorRT plugins   {f'no: {absent}' if absent else plugins.LIBRARY}"]

@@ -1,8 +1,15 @@
-"""The detector for other runtimes: ONNX files."""
+"""The detector for other runtimes: ONNX files, TensorRT engines, Triton Inference Server."""
 
 from importlib import import_module
 
-_HOMES = {"export_onnx": "onnx", "read_metadata": "onnx"}
+_HOMES = {
+    "Engine": "engine",
+    "build_engine": "build",
+    "export_onnx": "onnx",
+    "load_plugins": "plugins",
+    "read_metadata": "onnx",
+    "write_triton_repository": "triton_repository",
+}
 __all__ = [*_HOMES]
 
 

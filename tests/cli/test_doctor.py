@@ -1,6 +1,13 @@
+import re
+from importlib.util import find_spec
+
+import pytest
 import torch
 
 import lesionkit as package
+from lesionkit.deploy import plugins
+from lesionkit.deploy.plugins import LIBRARY, PLUGINS
+from lesionkit.deploy.runtimes import RUNTIMES, why_not
 
 from .lk import lesionkit
 
@@ -18,6 +25,35 @@ def test_says_what_is_there():
             there = "available" in line and kind.upper() in line
             assert there == (backend in package.available_backends(kind))
     assert any("pydicom" in line and "reading DICOM" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_tensorrt(name):
+    _, out, err = lesionkit("doctor")
+    assert err == ""
+    (line,) = [line for line in out.splitlines() if line.startswith(f"{name} ")]
+    if why_not(name) is not None:
+        assert why_not(name) in line
+        return
+    assert "builds and runs plans" in line if name == "tensorrt_rtx" else "runs plans" in line
+    assert re.search(r"plugins: \d+ of its own, ", line)
+    found = ", ".join(PLUGINS) if LIBRARY.exists() else "none of lesionkit's"
+    assert found in line
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_tensorrt_plugins(monkeypatch, tmp_path, exists):
+    library = tmp_path / "plugins.so"
+    if exists:
+        library.write_text("no library")
+    monkeypatch.setattr(plugins, "LIBRARY", library)
+    monkeypatch.setattr(plugins, "registered_plugins", lambda trt: [])
+    code, out, _ = lesionkit("doctor")
+    assert code == 0
+    line = out[out.index("TensorRT plugins  ") :].partition("\n")[0]
+    assert line.endswith(str(library) if exists else "with nvcc on the PATH")
+    if find_spec("tensorrt_rtx"):
+        assert ("none of lesionkit's (TensorRT plugins: tensorrt_rtx" in out) == exists
 
 
 def test_says_why_a_backend_is_not_there(monkeypatch):
