@@ -107,7 +107,7 @@ def _check_environment() -> None:
 def _command():
     import typer
 
-    from lesionkit.cli import demo, detect, doctor, synth, train
+    from lesionkit.cli import demo, detect, doctor, export, synth, train
 
     app = typer.Typer(
         name="lesionkit",
@@ -132,7 +132,7 @@ def _command():
     ) -> None:
         pass
 
-    for verb in (demo.demo, synth.synth, train.train, detect.detect, doctor.doctor):
+    for verb in (demo.demo, synth.synth, train.train, detect.detect, export.export, doctor.doctor):
         app.command()(verb)
     return typer.main.get_command(app)
 

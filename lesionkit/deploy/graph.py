@@ -96,11 +96,24 @@ def suppress(boxes: Tensor, ranks: Tensor, iou_threshold: float) -> Tensor:
     # padding compares false.
     overlap = both / (area[:, :, None] + area[:, None] - both)
     suppresses = (overlap > _round_down(iou_threshold)) & (ranks[:, :, None] > ranks[:, None])
-    suppresses = suppresses.to(ranks.dtype)
-    kept = torch.ones_like(ranks)[:, None]
-    for _ in range(ROUNDS):
-        kept = (kept @ suppresses < 0.5).to(ranks.dtype)
-    return ranks * kept[:, 0]
+    return ranks * settle(suppresses.to(ranks.dtype), ROUNDS)
+
+
+@torch.library.custom_op("lesionkit_deploy::settle", mutates_args=())
+def settle(suppresses: Tensor, rounds: int) -> Tensor:
+    """Who is left [B, n] after ``rounds``: row i of [B, n, n] tells whom i drops while it stands.
+
+    One op, because PyTorch takes seconds to trace each hundred of them.
+    """
+    kept = torch.ones_like(suppresses[:, :1])
+    for _ in range(rounds):
+        kept = (kept @ suppresses < 0.5).to(kept.dtype)
+    return kept[:, 0].clone()
+
+
+@settle.register_fake
+def _(suppresses, rounds):
+    return torch.empty_like(suppresses[:, 0])
 
 
 def _shared(low: Tensor, high: Tensor) -> Tensor:
@@ -114,7 +127,9 @@ def _shared(low: Tensor, high: Tensor) -> Tensor:
 def _round_down(value: float) -> float:
     """The largest float32 that is not above ``value``."""
     nearest = np.float32(value)
-    return float(nearest if nearest <= value else np.nextafter(nearest, np.float32(-np.inf)))
+    if float(nearest) > value:
+        nearest = np.nextafter(nearest, np.float32(-np.inf))
+    return float(nearest)
 
 
 def _best(rows: Tensor, is_real: Tensor, iou: float, count: int) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from lesionkit.deploy import native, plugin
+from lesionkit.deploy import native_form, plugin_form
 from lesionkit.deploy.graph import MAX_TOPK, DetectorGraph
 from lesionkit.errors import InputError
 from lesionkit.files import atomic_write
@@ -17,7 +17,7 @@ from lesionkit.ops import backends
 from lesionkit.version import __version__
 
 FORMAT = "lesionkit-onnx-1"
-FORMS = {"plugin": plugin, "native": native}
+FORMS = {"native": native_form, "plugin": plugin_form}
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16}
 CLASS_NAMES = ("lesion",)
 OPSET = 18
@@ -185,6 +185,7 @@ def _translate(model: LesionDetector, form: str, size: tuple[int, int]) -> "torc
             output_names=["boxes", "scores", "count"],
             dynamic_shapes={"images": {0: "batch"}},  # here for the name alone
             opset_version=OPSET,
+            custom_translation_table={torch.ops.lesionkit_deploy.settle.default: _settle},
             verbose=False,
         )
     return program
@@ -193,6 +194,19 @@ def _translate(model: LesionDetector, form: str, size: tuple[int, int]) -> "torc
 def _replacements(form: str) -> dict:
     names = ("contextual_attention", "spatial_attention", "dual_attention", "ps_roi_pool")
     return {getattr(torch.ops.lesionkit, n).default: getattr(FORMS[form], n) for n in names}
+
+
+def _settle(suppresses, rounds: int):
+    """:func:`lesionkit.deploy.graph.settle` in ONNX."""
+    from onnxscript import opset18 as op
+
+    half = op.Constant(value_float=0.5)
+    # With all standing, the first round asks whom anybody drops.
+    dropped = op.ReduceMax(suppresses, op.Constant(value_ints=[1]), keepdims=1)
+    for _ in range(rounds - 1):
+        kept = op.Cast(op.Less(dropped, half), to=1)
+        dropped = op.MatMul(kept, suppresses)
+    return op.Squeeze(op.Cast(op.Less(dropped, half), to=1), op.Constant(value_ints=[1]))
 
 
 def _preset(config: DetectorConfig) -> str:
