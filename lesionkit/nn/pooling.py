@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from lesionkit.ops import ps_roi_pool
 from lesionkit.ops.checks import check_output_size, check_positive
-from lesionkit.ops.psroi import CONVENTIONS
+from lesionkit.ops.rois import CONVENTIONS
 
 
 class PSRoIPool(nn.Module):
