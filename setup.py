@@ -3,6 +3,10 @@
 They are no Python modules: they are loaded with ``torch.ops.load_library``, use libtorch's stable
 ABI alone, and so one wheel serves every Python and every torch from 2.11 on. The CUDA library is
 built where nvcc is, with or without a GPU; LESIONKIT_CUDA=0 leaves it out, 1 insists on it.
+
+The TensorRT plugins, a library that TensorRT loads, are built beside the CUDA library if
+TENSORRT_INCLUDE_DIR names the folder of TensorRT's C++ headers, or TENSORRT_ROOT the folder that
+has them in include/. Only the headers are needed, and they may be those of any version from 10.0.
 """
 
 import hashlib
@@ -80,6 +84,25 @@ def find_nvcc() -> str | None:
     return nvcc
 
 
+def find_tensorrt() -> Path | None:
+    """Folder of TensorRT's headers if the plugins are to be built."""
+    for name, inside in (("TENSORRT_INCLUDE_DIR", "."), ("TENSORRT_ROOT", "include")):
+        if not os.environ.get(name):
+            continue
+        if find_nvcc() is None:
+            print(f"{name} is set, but the TensorRT plugins need nvcc: left out", flush=True)
+            return None
+        folder = Path(os.environ[name], inside).absolute()
+        if not (folder / "NvInferRuntime.h").is_file():
+            raise SystemExit(
+                f"{name}={os.environ[name]}: there is no NvInferRuntime.h in {folder}. Set "
+                "TENSORRT_INCLUDE_DIR to the folder that has TensorRT's C++ headers, version 10.0 "
+                f"or later, or unset {name} to install without the TensorRT plugins"
+            )
+        return folder
+    return None
+
+
 def run_nvcc(nvcc: str, *arguments: object) -> str:
     command = [nvcc, *map(str, arguments)]
     print(*command, flush=True)
@@ -108,13 +131,19 @@ def code_flags(architectures: list[int]) -> list[str]:
     return [f"-gencode=arch=compute_{arch},code={code}" for arch, code in codes.items()]
 
 
-def compile_cuda(nvcc: str, sources: list[str], folder: Path, depends: list[str]) -> list[str]:
-    """Object files of .cu sources, compiled anew only where something changed."""
+def headers(*folders: str) -> list[str]:
+    paths = [path for folder in folders for path in sorted(Path(folder).rglob("*"))]
+    return [str(path) for path in paths if path.suffix in (".h", ".cuh")]
+
+
+def compile_with_nvcc(
+    nvcc: str, sources: list[str], folder: Path, headers: list[str], extra: tuple[str, ...] = ()
+) -> list[str]:
+    """Object files of .cu and .cpp sources, compiled anew only where something changed."""
     architectures = known_architectures(nvcc)
-    flags = [*NVCC_FLAGS, *code_flags(architectures), "-Ikernels", "-Icsrc"]
+    flags = [*NVCC_FLAGS, *code_flags(architectures), "-Ikernels", "-Icsrc", *extra]
     version = run_nvcc(nvcc, "--version")
     key = hashlib.sha256(" ".join([*flags, version]).encode()).hexdigest()[:8]
-    headers = [path for path in depends if path.endswith((".h", ".cuh"))]
     folder.mkdir(parents=True, exist_ok=True)
     # nvcc compiles for several architectures side by side, which balances better than files do.
     threads = min(os.cpu_count(), len(architectures))
@@ -132,8 +161,18 @@ def compile_cuda(nvcc: str, sources: list[str], folder: Path, depends: list[str]
         return list(pool.map(compile_one, sources))
 
 
+def compile_cuda(nvcc: str, sources: list[str]) -> list[str]:
+    """Object files of the .cu files among the sources: kernels and launchers."""
+    # Not in build_temp: an editable install makes a new one each time, and nvcc takes minutes.
+    folder = Path("build", "cuda")
+    device = [source for source in sources if source.endswith(".cu")]
+    return compile_with_nvcc(
+        nvcc, device, folder, [*headers("kernels", "csrc/cuda"), "csrc/temperature.h"]
+    )
+
+
 class BuildLibrary(build_ext):
-    """Compiles and links ``liblesionkit_cpu`` and ``liblesionkit_cuda``."""
+    """Compiles and links ``liblesionkit_cpu``, ``liblesionkit_cuda``, ``liblesionkit_tensorrt``."""
 
     def get_ext_filename(self, fullname):
         return str(Path(*fullname.split(".")).with_suffix(".so"))
@@ -159,10 +198,9 @@ class BuildLibrary(build_ext):
     def build_extension(self, ext):
         target = self.get_ext_fullpath(ext.name)
         Path(target).parent.mkdir(parents=True, exist_ok=True)
-        build = self.build_cuda if ext.name.endswith("_cuda") else self.build_cpu
-        build(ext, target, str(torch_folder() / "lib"))
+        getattr(self, f"build_{ext.name.rpartition('_')[2]}")(ext, target)
 
-    def build_cpu(self, ext, target, torch_libraries):
+    def build_cpu(self, ext, target):
         """Each kernel is compiled once per instruction set, the rest once."""
         jobs = [(source, "once", [*FLAGS, "-ffp-contract=off"], []) for source in ext.sources] + [
             (f"csrc/cpu/{kernel}.cpp", isa, FLAGS + own + flags, [("LESIONKIT_ISA", isa)])
@@ -173,18 +211,16 @@ class BuildLibrary(build_ext):
             self.compile_all(jobs, ext.depends),
             target,
             libraries=["torch_cpu"],
-            library_dirs=[torch_libraries],
+            library_dirs=[str(torch_folder() / "lib")],
             extra_postargs=["-Wl,--no-undefined", "-Wl,--as-needed"],
             target_lang="c++",
         )
 
-    def build_cuda(self, ext, target, torch_libraries):
+    def build_cuda(self, ext, target):
         """nvcc compiles the .cu files, the C++ compiler what knows torch."""
         nvcc = find_nvcc()
-        device = [source for source in ext.sources if source.endswith(".cu")]
+        objects = compile_cuda(nvcc, ext.sources)
         host = [source for source in ext.sources if source.endswith(".cpp")]
-        # Not in build_temp: an editable install makes a new one each time, and nvcc takes minutes.
-        objects = compile_cuda(nvcc, device, Path("build", "cuda"), ext.depends)
         # Torch's header declares the stream of CUDA only to those who say that they have it.
         objects += self.compile_all(
             [(source, "once", FLAGS, [("USE_CUDA", "1")]) for source in host], ext.depends
@@ -195,7 +231,24 @@ class BuildLibrary(build_ext):
             *(nvcc, "-shared", "-cudart=static", *code_flags(known_architectures(nvcc))),
             *(*objects, "-o", target),
             *("-Xlinker=--exclude-libs,ALL", "-Xlinker=--no-as-needed"),
-            *(f"-L{torch_libraries}", "-ltorch"),
+            *(f"-L{torch_folder() / 'lib'}", "-ltorch"),
+        )
+
+    def build_tensorrt(self, ext, target):
+        """The plugins on the CUDA library's kernels and launchers, whose names stay inside."""
+        nvcc = find_nvcc()
+        plugins = compile_with_nvcc(
+            nvcc,
+            [source for source in ext.sources if source.endswith(".cpp")],
+            Path(self.build_temp, "tensorrt"),
+            headers("csrc/tensorrt", "csrc/cuda"),
+            # As system headers, since they use what they themselves declare deprecated.
+            ("-isystem", str(find_tensorrt())),
+        )
+        run_nvcc(
+            *(nvcc, "-shared", "-cudart=static", *code_flags(known_architectures(nvcc))),
+            *(*compile_cuda(nvcc, ext.sources), *plugins, "-o", target),
+            *("-Xlinker=--version-script=csrc/tensorrt/exports.map", "-Xlinker=--no-undefined"),
         )
 
 
@@ -223,6 +276,8 @@ def library(name: str, *patterns: str) -> Extension:
 libraries = [library("cpu", "cpu/isa.cpp", "torch/schema.cpp", "torch/cpu/*.cpp")]
 if find_nvcc() is not None:
     libraries.append(library("cuda", "cuda/*.cu", "torch/cuda/*.cpp"))
+if find_tensorrt() is not None:
+    libraries.append(library("tensorrt", "cuda/*.cu", "tensorrt/*.cpp"))
 
 packages = find_packages(include=["lesionkit", "lesionkit.*"])
 device_packages = [

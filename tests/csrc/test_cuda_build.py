@@ -112,7 +112,8 @@ def fake_nvcc(tmp_path):
 
 @pytest.fixture
 def no_nvcc(tmp_path):
-    return {"PATH": str(tmp_path), "CUDA_HOME": "", "CUDA_PATH": "", "LESIONKIT_CUDA": ""}
+    names = ("CUDA_HOME", "CUDA_PATH", "LESIONKIT_CUDA", "TENSORRT_INCLUDE_DIR", "TENSORRT_ROOT")
+    return {"PATH": str(tmp_path)} | dict.fromkeys(names, "")
 
 
 def choice(**environment):
