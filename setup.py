@@ -172,7 +172,7 @@ def compile_cuda(nvcc: str, sources: list[str]) -> list[str]:
 
 
 class BuildLibrary(build_ext):
-    """Compiles and links ``liblesionkit_cpu``, ``liblesionkit_cuda``, ``liblesionkit_tensorrt``."""
+    """Compiles and links ``liblesionkit_cpu``, ``..._cuda``, ``..._tensorrt`` and what loads it."""
 
     def get_ext_filename(self, fullname):
         return str(Path(*fullname.split(".")).with_suffix(".so"))
@@ -251,6 +251,15 @@ class BuildLibrary(build_ext):
             *("-Xlinker=--version-script=csrc/tensorrt/exports.map", "-Xlinker=--no-undefined"),
         )
 
+    def build_register(self, ext, target):
+        self.compiler.link_shared_object(
+            self.compile_all([(source, "once", FLAGS, []) for source in ext.sources], ext.depends),
+            target,
+            libraries=["dl"],
+            extra_postargs=["-Wl,--no-undefined"],
+            target_lang="c++",
+        )
+
 
 class AnyPythonWheel(bdist_wheel):
     """Tags the wheel for its platform alone: no file in it depends on the Python version."""
@@ -278,6 +287,7 @@ if find_nvcc() is not None:
     libraries.append(library("cuda", "cuda/*.cu", "torch/cuda/*.cpp"))
 if find_tensorrt() is not None:
     libraries.append(library("tensorrt", "cuda/*.cu", "tensorrt/*.cpp"))
+    libraries.append(library("tensorrt_register", "tensorrt/register/*.cpp"))
 
 packages = find_packages(include=["lesionkit", "lesionkit.*"])
 device_packages = [

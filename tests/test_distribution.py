@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SOURCES = {".py", ".h", ".cuh", ".cpp", ".cu"}
+SOURCES = {".py", ".h", ".cuh", ".cpp", ".cu", ".map"}
 COMPILER = f"""#!{sys.executable}
 import pathlib, subprocess, sys
 arguments = sys.argv[1:]

@@ -50,13 +50,13 @@ def root(tmp_path):
 
 def test_built_where_nvcc_and_headers_are(fake_nvcc, no_nvcc, root):  # noqa: F811
     toolkit = no_nvcc | {"CUDA_HOME": str(fake_nvcc)}
-    all_three = "['cpu', 'cuda', 'tensorrt']\n"
+    everything = "['cpu', 'cuda', 'tensorrt', 'register']\n"
     for variable in (
         {"TENSORRT_ROOT": str(root)},
         {"TENSORRT_INCLUDE_DIR": str(root / "include")},
         {"TENSORRT_INCLUDE_DIR": str(root / "include"), "TENSORRT_ROOT": "/nowhere"},
     ):
-        assert choice(**toolkit | variable).stdout == all_three
+        assert choice(**toolkit | variable).stdout == everything
     without = choice(**no_nvcc | {"TENSORRT_ROOT": str(root)})
     assert without.stdout == (
         "TENSORRT_ROOT is set, but the TensorRT plugins need nvcc: left out\n['cpu']\n"
