@@ -1,6 +1,7 @@
 """``lesionkit export``: a detector for other runtimes."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -8,7 +9,23 @@ import typer
 from lesionkit.cli.options import Out, Overwrite
 from lesionkit.errors import InputError
 
-FORMATS = {"onnx": ("detector.onnx",)}  # and the files that each writes
+FORMATS = {  # and the files that each writes
+    "onnx": ("detector.onnx",),
+    "tensorrt": ("detector.onnx", "detector.plan", "detector.plan.json"),
+    "triton": (
+        "detector.onnx",
+        "README.md",
+        "models/lesion_detector/config.pbtxt",
+        "models/lesion_detector/1/model.plan",
+        "plugins/*.so",
+    ),
+}
+ENGINE_OPTIONS = {
+    "onnx": (),
+    "tensorrt": ("--batch", "--runtime", "--compute-capability"),
+    "triton": ("--batch",),
+}
+BATCH = "1,1,4"
 
 
 def export(
@@ -17,7 +34,12 @@ def export(
     ],
     out: Out,
     format: Annotated[
-        str, typer.Option("--format", help="onnx, which is one file for any batch size.")
+        str,
+        typer.Option(
+            "--format",
+            help="onnx: one file for any batch size. tensorrt: that and an engine of it. triton: "
+            "a model repository of NVIDIA Triton Inference Server.",
+        ),
     ] = "onnx",
     form: Annotated[
         str,
@@ -38,6 +60,30 @@ def export(
             show_default="the most that the detector's preprocessing gives",
         ),
     ] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option(
+            "--batch",
+            help="Least, usual and largest batch of an engine.",
+            show_default=BATCH,
+        ),
+    ] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            "--runtime",
+            help="tensorrt, for the GPU here, or tensorrt_rtx, which needs none.",
+            show_default="the first that is installed",
+        ),
+    ] = None,
+    compute_capability: Annotated[
+        str | None,
+        typer.Option(
+            "--compute-capability",
+            help="GPUs that tensorrt_rtx builds for, such as 89 or 80,86,89,120.",
+            show_default="all",
+        ),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a detector for other runtimes than PyTorch.
@@ -49,14 +95,21 @@ def export(
     _check_choice("--form", form, ("native", "plugin"))
     _check_choice("--precision", precision, ("float32", "float16"))
     size = parse_size(image_size)
+    given = {"--batch": batch, "--runtime": runtime, "--compute-capability": compute_capability}
+    for option, value in given.items():
+        if value is not None and option not in ENGINE_OPTIONS[format]:
+            raise InputError(f"{option} {value}: has no meaning with --format {format}")
+    sizes = parse_batch(batch or BATCH)
+    targets = parse_numbers("--compute-capability", compute_capability)
 
     from lesionkit.cli.output import check_output, result_folder
     from lesionkit.cli.progress import progress
-    from lesionkit.deploy import export_onnx
+    from lesionkit.deploy import build_engine, export_onnx, write_triton_repository
     from lesionkit.models import load_detector
 
     names = FORMATS[format]
     check_output(out, overwrite, "export", names)
+    builder = _check_engine(format, form, runtime or "auto")
     model = load_detector(weights)
     arguments = {
         "weights": str(weights),
@@ -64,14 +117,59 @@ def export(
         "form": form,
         "precision": precision,
         "image_size": image_size,
+        "batch": batch,
+        "runtime": runtime,
+        "compute_capability": compute_capability,
     }
     config = {"command": "export", "arguments": arguments, "detector": model.config.to_dict()}
-    with (
-        result_folder(out, overwrite, config, names) as folder,
-        progress(f"exporting {weights}"),
-    ):
-        export_onnx(model, folder / names[0], form=form, image_size=size, precision=precision)
-    print(f"{form} form, {precision}: {out / names[0]}")
+    with result_folder(out, overwrite, config, names) as folder:
+        onnx = folder / "detector.onnx"
+        with progress(f"exporting {weights}"):
+            export_onnx(model, onnx, form=form, image_size=size, precision=precision)
+        if builder is not None:
+            with progress(f"building the engine with {builder}"), TemporaryDirectory() as scratch:
+                plan = Path(folder if format == "tensorrt" else scratch, "detector.plan")
+                build_engine(onnx, plan, runtime=builder, batch=sizes, compute_capability=targets)
+                if format == "triton":
+                    write_triton_repository(onnx, folder, plan=plan)
+        elif format == "triton":
+            write_triton_repository(onnx, folder, batch=sizes)
+    result = {"onnx": "detector.onnx", "tensorrt": "detector.plan", "triton": "README.md"}[format]
+    print(f"{form} form, {precision}: {out / result}")
+    if format == "triton" and builder is None:
+        print("TensorRT is not installed here: README.md says how to build the engine")
+
+
+def _check_engine(format: str, form: str, runtime: str) -> str | None:
+    """The runtime that will build the engine, None if none will; InputError if it could not."""
+    from lesionkit.deploy.plugins import why_no_library
+    from lesionkit.deploy.runtimes import load_runtime, why_not
+
+    if format == "onnx":
+        return None
+    if form == "plugin" and (problem := why_no_library()):
+        raise InputError(f"--form plugin: {problem}; or take the native form")
+    if format == "triton":  # no other runtime's plans are any use to it
+        return "tensorrt" if why_not("tensorrt") is None else None
+    return load_runtime(runtime, "Builder").__name__
+
+
+def parse_batch(text: str) -> tuple[int, int, int]:
+    """ "1,1,4" as least, usual and largest size."""
+    sizes = parse_numbers("--batch", text)
+    if len(sizes) != 3 or not 1 <= sizes[0] <= sizes[1] <= sizes[2]:
+        raise InputError(f"--batch {text}: must be LEAST,USUAL,LARGEST, rising, such as {BATCH}")
+    return sizes
+
+
+def parse_numbers(option: str, text: str | None) -> tuple[int, ...] | None:
+    """ "80,86" as (80, 86)."""
+    if text is None:
+        return None
+    parts = text.split(",")
+    if not all(part.isascii() and part.isdecimal() for part in parts):
+        raise InputError(f"{option} {text}: must be whole numbers with commas between them")
+    return tuple(map(int, parts))
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

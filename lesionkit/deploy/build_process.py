@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lesionkit.deploy.plugins import NAMESPACE, load_plugins
+from lesionkit.deploy.plugins import load_plugins
 from lesionkit.deploy.runtimes import load_runtime, log_of
 from lesionkit.errors import InputError
 
@@ -54,8 +54,7 @@ def build(
     network = builder.create_network(_network_flags(trt))
     parser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(onnx):
-        problems = [parser.get_error(i) for i in range(parser.num_errors)]
-        raise InputError(f"{onnx}: {trt.__name__} cannot parse it: {_parse_problem(problems)}")
+        raise InputError(f"{onnx}: {trt.__name__} cannot parse it: {_parse_problem(parser, log)}")
     config = builder.create_builder_config()
     if compute_capability is not None:
         _set_compute_capability(trt, config, compute_capability)
@@ -63,7 +62,7 @@ def build(
     log.take()
     serialized = builder.build_serialized_network(network, config)
     if serialized is None:
-        raise InputError(f"{onnx}: {trt.__name__} cannot build an engine of it: {log.take()}")
+        raise InputError(f"{onnx}: {trt.__name__} cannot build an engine: {_joined(log)}")
     Path(plan).write_bytes(serialized)
     return {
         "runtime": trt.__name__,
@@ -79,18 +78,26 @@ def _plugin_layers(trt: ModuleType, network: Any) -> list[str]:
     return [layer.name for layer in layers if layer.type == trt.LayerType.PLUGIN_V3]
 
 
+def _joined(log: Any) -> str:
+    return "; ".join(log.take())
+
+
 def _network_flags(trt: ModuleType) -> int:
     """Strongly typed: precision is the ONNX file's. Where there is no flag, all networks are."""
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if flag is None else 1 << int(flag)
 
 
-def _parse_problem(problems: list) -> str:
+def _parse_problem(parser: Any, log: Any) -> str:
+    problems = (parser.get_error(index) for index in range(parser.num_errors))
     lines = [f"{p.node_operator() or 'the file'}: {p.desc()}" for p in problems]
-    if any("Plugin not found" in line for line in lines):
+    lines += [
+        line for line in log.take() if line.startswith("lesionkit ")
+    ]  # its plugins' own words
+    if any("Plugin not found" in line or "not supported" in line for line in lines):
         lines.append(
-            "an operator is neither TensorRT's nor among lesionkit's plugins (domain "
-            f"{NAMESPACE!r}); `lesionkit doctor` lists them; the native form needs none"
+            "an operator is neither TensorRT's nor among the plugins that this version takes from "
+            "lesionkit, which `lesionkit doctor` lists; the native form needs no plugins"
         )
     return "; ".join(" ".join(line.split()) for line in lines)
 

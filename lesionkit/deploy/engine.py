@@ -124,7 +124,7 @@ class Engine:
             context = self._engine.create_execution_context(config)
         if context is None:
             raise RuntimeError(
-                f"{self._trt.__name__} gives no execution context: {log_of(self._trt).take()}"
+                f"{self._trt.__name__} gives no execution context: {self._reasons()}"
             )
         return context
 
@@ -192,7 +192,10 @@ class Engine:
 
     def _done(self, succeeded: bool, step: str) -> None:
         if not succeeded:
-            raise RuntimeError(f"{self._trt.__name__}: {step}: {log_of(self._trt).take()}")
+            raise RuntimeError(f"{self._trt.__name__}: {step}: {self._reasons()}")
+
+    def _reasons(self) -> str:
+        return "; ".join(log_of(self._trt).take())
 
     def _replay(self, images: Tensor) -> dict[str, Tensor]:
         size = images.shape[0]

@@ -90,7 +90,7 @@ def load_plan(trt: ModuleType, plan: Path, about: dict[str, Any], capability: in
     serialized = plan.read_bytes()
     engine = runtime.deserialize_cuda_engine(serialized)
     if engine is None:
-        reason = log.take(1)  # before the runtime is asked again, which it logs too
+        reason = log.take()[0]  # before the runtime is asked again, which it logs too
         why = _why_not(trt, runtime, serialized, about, capability)
         raise InputError(f"{plan}: {'; '.join(why)}. {trt.__name__} {trt.__version__}: {reason}")
     return engine

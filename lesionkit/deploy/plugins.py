@@ -53,7 +53,7 @@ def load_plugins(runtime: str = "auto") -> list[str]:
     if missing := sorted({*PLUGINS} - {*names}):
         raise InputError(
             f"TensorRT plugins: {trt.__name__} {trt.__version__} does not take "
-            f"{', '.join(missing)} from {LIBRARY}: {log_of(trt).take()}; install lesionkit from "
-            "source again, and load no other version of its plugins"
+            f"{', '.join(missing)} from {LIBRARY}: {'; '.join(log_of(trt).take())}; install "
+            "lesionkit from source again, and load no other version of its plugins"
         )
     return names

@@ -70,8 +70,8 @@ def log_of(trt: ModuleType):
             if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
                 self.lines.append(" ".join(message.split()))
 
-        def take(self, most: int | None = None) -> str:
+        def take(self) -> list[str]:
             lines, self.lines = list(dict.fromkeys(self.lines)), []
-            return "; ".join(lines[:most]) or "TensorRT gives no reason"
+            return lines or ["TensorRT gives no reason"]
 
     return Log()

@@ -15,13 +15,6 @@ from lesionkit.files import atomic_write
 
 MODEL = "lesion_detector"
 PLAN = f"models/{MODEL}/1/model.plan"
-WRITES = (
-    "README.md",
-    "detector.onnx",
-    f"models/{MODEL}/config.pbtxt",
-    PLAN,
-    "plugins/*.so",
-)
 
 
 def write_triton_repository(

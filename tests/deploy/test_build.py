@@ -100,8 +100,25 @@ def refused(tmp_path, onnx, **options):
 def test_unknown_operator(tmp_path):
     onnx = write_graph(tmp_path / "odd.onnx", node="Nonsense", domain="lesionkit")
     message = refused(tmp_path, onnx)
-    for words in ("odd.onnx", "tensorrt_rtx", "Nonsense", "Plugin not found", "lesionkit doctor"):
+    for words in (
+        "odd.onnx",
+        "tensorrt_rtx",
+        "Nonsense",
+        "Plugin not found",
+        "lesionkit doctor",
+        "native form",
+    ):
         assert words in message
+
+
+@needs_rtx
+@needs_plugins
+def test_attribute_that_the_plugin_refuses(tmp_path, monkeypatch):
+    monkeypatch.setitem(PLUGIN_NODES["SpatialAttention"], "temperature", -1.0)
+    onnx = tmp_path / "odd.onnx"
+    write_graph(onnx, node="SpatialAttention", domain="lesionkit", form="plugin")
+    words = "lesionkit SpatialAttention: temperature must be finite and above 0, got -1"
+    assert words in refused(tmp_path, onnx)
 
 
 @needs_rtx

@@ -16,9 +16,10 @@
 namespace lesionkit::tensorrt {
 
 // The beginning of nvinfer1::IPluginRegistry: TensorRT 11 and TensorRT-RTX 1.5 dropped what had been
-// deprecated. Only load_library is called. Not in the unnamed namespace, where the compiler knows
-// that nothing implements them.
-struct Registry10 {
+// deprecated. Only load_library is called. Visible, or the compiler concludes that nobody implements
+// them.
+#define FOREIGN __attribute__((visibility("default")))
+struct FOREIGN Registry10 {
   virtual void register_creator() = 0;
   virtual void plugin_creator_list() = 0;
   virtual void plugin_creator() = 0;
@@ -30,7 +31,7 @@ struct Registry10 {
   virtual void set_parent_search_enabled() = 0;
   virtual void* load_library(const char* path) noexcept = 0;
 };
-struct Registry11 {
+struct FOREIGN Registry11 {
   virtual ~Registry11() = default;
   virtual void set_error_recorder() = 0;
   virtual void error_recorder() = 0;
