@@ -65,8 +65,9 @@ def compile_library(target: Path, *flags: str, sources: list[Path]) -> None:
 
 def library_path(*flags: str) -> Path:
     """The library, built anew when a source or a flag has changed."""
-    folders = (ROOT / "kernels", ROOT / "csrc", EMULATOR)
+    folders = (ROOT / "kernels", ROOT / "csrc/cuda", EMULATOR)
     sources = sorted(path for folder in folders for path in folder.rglob("*.*") if path.is_file())
+    sources += sorted((ROOT / "csrc").glob("*.h"))
     digest = hashlib.sha256(repr((COMPILER, FLAGS, flags)).encode())
     for path in sources:
         if path.suffix in (".h", ".cuh", ".cu", ".cpp"):
