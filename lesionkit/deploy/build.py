@@ -51,7 +51,7 @@ def build_engine(
         ValueError: an impossible batch or compute capability.
     """
     onnx, plan = Path(onnx), Path(plan)
-    batch = _checked_batch(batch)
+    batch = checked_batch(batch)
     targets = _checked_capability(compute_capability)
     detector = read_metadata(onnx)
     with atomic_write(plan) as path:
@@ -70,7 +70,8 @@ def build_engine(
     return write_description(plan, {**report, "detector": detector})
 
 
-def _checked_batch(batch: object) -> list[int]:
+def checked_batch(batch: object) -> list[int]:
+    """As a list; ValueError unless it is three rising sizes."""
     valid = isinstance(batch, tuple | list) and len(batch) == 3
     valid = valid and all(type(size) is int for size in batch)
     if not valid or not 1 <= batch[0] <= batch[1] <= batch[2]:

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from lesionkit.deploy.plugins import load_plugins
-from lesionkit.deploy.runtimes import load_runtime, log_of
+from lesionkit.deploy.runtimes import create, load_runtime, log_of
 from lesionkit.errors import InputError
 
 PR_SET_PDEATHSIG = 1
@@ -50,7 +50,7 @@ def build(
     if needs_plugins:
         load_plugins(trt.__name__)
     log = log_of(trt)
-    builder = trt.Builder(log)
+    builder = create(trt, "Builder")
     network = builder.create_network(_network_flags(trt))
     parser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(onnx):
@@ -62,7 +62,8 @@ def build(
     log.take()
     serialized = builder.build_serialized_network(network, config)
     if serialized is None:
-        raise InputError(f"{onnx}: {trt.__name__} cannot build an engine: {_joined(log)}")
+        reasons = "; ".join(log.take())
+        raise InputError(f"{onnx}: {trt.__name__} cannot build an engine: {reasons}")
     Path(plan).write_bytes(serialized)
     return {
         "runtime": trt.__name__,
@@ -78,10 +79,6 @@ def _plugin_layers(trt: ModuleType, network: Any) -> list[str]:
     return [layer.name for layer in layers if layer.type == trt.LayerType.PLUGIN_V3]
 
 
-def _joined(log: Any) -> str:
-    return "; ".join(log.take())
-
-
 def _network_flags(trt: ModuleType) -> int:
     """Strongly typed: precision is the ONNX file's. Where there is no flag, all networks are."""
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
@@ -91,9 +88,7 @@ def _network_flags(trt: ModuleType) -> int:
 def _parse_problem(parser: Any, log: Any) -> str:
     problems = (parser.get_error(index) for index in range(parser.num_errors))
     lines = [f"{p.node_operator() or 'the file'}: {p.desc()}" for p in problems]
-    lines += [
-        line for line in log.take() if line.startswith("lesionkit ")
-    ]  # its plugins' own words
+    lines += [line for line in log.take() if line.startswith("lesionkit ")]  # of its plugins
     if any("Plugin not found" in line or "not supported" in line for line in lines):
         lines.append(
             "an operator is neither TensorRT's nor among the plugins that this version takes from "

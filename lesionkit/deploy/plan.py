@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from lesionkit.deploy.plugins import load_plugins
-from lesionkit.deploy.runtimes import log_of
+from lesionkit.deploy.runtimes import create, log_of
 from lesionkit.errors import InputError
 from lesionkit.files import atomic_write
 
@@ -86,7 +86,7 @@ def load_plan(trt: ModuleType, plan: Path, about: dict[str, Any], capability: in
         load_plugins(trt.__name__)
     log = log_of(trt)
     log.take()
-    runtime = trt.Runtime(log)
+    runtime = create(trt, "Runtime")
     serialized = plan.read_bytes()
     engine = runtime.deserialize_cuda_engine(serialized)
     if engine is None:

@@ -8,6 +8,7 @@ from its version.
 from functools import cache
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 from lesionkit.errors import InputError
 
@@ -52,6 +53,17 @@ def load_runtime(name: str = "auto", needs: str = "Runtime") -> ModuleType:
             problem = f"has no {needs}"
         problems.append(f"{candidate} {problem}")
     raise InputError(f"runtime {name}: " + "; ".join(problems))
+
+
+def create(trt: ModuleType, kind: str) -> Any:
+    """The runtime's "Builder" or "Runtime"; InputError where CUDA does not work."""
+    try:
+        return getattr(trt, kind)(log_of(trt))
+    except TypeError:  # what the bindings make of TensorRT's null pointer
+        raise InputError(
+            f"{trt.__name__} {trt.__version__} gives no {kind}: {'; '.join(log_of(trt).take())}; "
+            "it needs an NVIDIA GPU and its driver"
+        ) from None
 
 
 @cache

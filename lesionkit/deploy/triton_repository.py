@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lesionkit.deploy.build import checked_batch
 from lesionkit.deploy.onnx import read_metadata
 from lesionkit.deploy.plan import read_description
 from lesionkit.deploy.plugins import LIBRARY, REGISTER, why_no_library
@@ -41,21 +42,22 @@ def write_triton_repository(
         batch: least, usual and largest number of samples, for the trtexec command, and the
             largest for the server. That of ``plan`` if there is one.
 
-    Raises InputError: a file is not what it should be, or the plugins are not built here.
+    Raises InputError: a file is not what it should be, or the plugins are not built here; and
+    ValueError for an impossible batch.
     """
     onnx, folder = Path(onnx), Path(folder)
     detector = read_metadata(onnx)
-    if plan is not None:
-        batch = _checked_plan(Path(plan), detector)
-        _copy(Path(plan), folder / PLAN)
+    batch = checked_batch(batch) if plan is None else _checked_plan(Path(plan), detector)
     if batch[0] != 1:
         raise InputError(f"batch {tuple(batch)}: Triton sends single samples too; begin with 1")
-    if detector["form"] == "plugin":
-        problem = why_no_library()
-        if problem is not None:
-            raise InputError(f"TensorRT plugins: {problem}; or export the native form")
-        for library in (LIBRARY, REGISTER):
-            _copy(library, folder / "plugins" / library.name)
+    libraries = (LIBRARY, REGISTER) if detector["form"] == "plugin" else ()
+    if libraries and (problem := why_no_library()):
+        raise InputError(f"TensorRT plugins: {problem}; or export the native form")
+
+    if plan is not None:
+        _copy(Path(plan), folder / PLAN)
+    for library in libraries:
+        _copy(library, folder / "plugins" / library.name)
     if not (folder / "detector.onnx").exists() or not onnx.samefile(folder / "detector.onnx"):
         _copy(onnx, folder / "detector.onnx")
     _write(folder / "models" / MODEL / "config.pbtxt", model_config(detector, batch[2]))

@@ -1,5 +1,7 @@
 """Small ONNX graphs, made by hand, that stand for an exported detector."""
 
+import json
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -56,6 +58,16 @@ def write_graph(path, *, node="Relu", domain="", half=False, batch="batch", form
     )
     opsets = [helper.make_opsetid("", 18), *([helper.make_opsetid(domain, 1)] if domain else [])]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
-    helper.set_model_props(model, {"format": export.FORMAT, "form": form})
+    onnx.save(model, path)
+    return set_metadata(path, {"form": form})
+
+
+def set_metadata(path, metadata):
+    """Have a file say this, as an export does."""
+    model = onnx.load(path)
+    is_text = {key: isinstance(value, str) for key, value in metadata.items()}
+    noted = {k: v if is_text[k] else json.dumps(v) for k, v in metadata.items()}
+    del model.metadata_props[:]
+    helper.set_model_props(model, {"format": export.FORMAT, **noted})
     onnx.save(model, path)
     return path

@@ -4,7 +4,7 @@ from types import ModuleType
 import pytest
 
 from lesionkit.deploy import runtimes
-from lesionkit.deploy.runtimes import RUNTIMES, load_runtime, log_of, why_not
+from lesionkit.deploy.runtimes import RUNTIMES, create, load_runtime, log_of, why_not
 from lesionkit.errors import InputError
 
 from . import fake_tensorrt as fake
@@ -71,6 +71,19 @@ def test_log():
         log.log(severity, text)
     assert log.take() == ["first one", "second"]
     assert log.take() == ["TensorRT gives no reason"]
+
+
+def test_no_driver():
+    """TensorRT has no objects then, which its bindings report in their own way."""
+    trt = fake.runtime()
+
+    def build(log):
+        log.log(fake.ILogger.ERROR, "CUDA initialization failure with error: 35")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    trt.Builder = build
+    with pytest.raises(InputError, match=r"no Builder: CUDA init.*35; it needs an NVIDIA GPU"):
+        create(trt, "Builder")
 
 
 @pytest.mark.parametrize("name", RUNTIMES)
