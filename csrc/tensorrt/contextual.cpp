@@ -15,8 +15,6 @@ constexpr AttentionOp op{"ContextualAttention", 1, {"logits"}, {"temperature"}, 
 
 }  // namespace
 
-nvinfer1::IPluginCreatorInterface* contextual_creator() {
-  return new_attention_creator(op);
-}
+nvinfer1::IPluginCreatorInterface* contextual_creator() { return new_attention_creator(op); }
 
 }  // namespace lesionkit::tensorrt

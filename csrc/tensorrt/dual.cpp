@@ -20,8 +20,6 @@ constexpr AttentionOp op{"DualAttention",
 
 }  // namespace
 
-nvinfer1::IPluginCreatorInterface* dual_creator() {
-  return new_attention_creator(op);
-}
+nvinfer1::IPluginCreatorInterface* dual_creator() { return new_attention_creator(op); }
 
 }  // namespace lesionkit::tensorrt

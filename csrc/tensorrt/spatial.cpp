@@ -15,8 +15,6 @@ constexpr AttentionOp op{"SpatialAttention", 1, {"logits"}, {"temperature"}, nul
 
 }  // namespace
 
-nvinfer1::IPluginCreatorInterface* spatial_creator() {
-  return new_attention_creator(op);
-}
+nvinfer1::IPluginCreatorInterface* spatial_creator() { return new_attention_creator(op); }
 
 }  // namespace lesionkit::tensorrt
