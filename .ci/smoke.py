@@ -1,6 +1,7 @@
 """Checks an installed wheel from outside the checkout."""
 
 import importlib.util
+import os
 import shutil
 from importlib import metadata, resources
 
@@ -18,6 +19,8 @@ assert not strays, strays
 assert "cpu" in lesionkit.available_backends(), lesionkit.available_backends()
 if shutil.which("nvcc") and torch.version.cuda:
     assert "cuda" in lesionkit.available_backends("cuda"), lesionkit.available_backends("cuda")
+if shutil.which("nvcc") and os.environ.get("TENSORRT_INCLUDE_DIR"):
+    assert resources.files("lesionkit").joinpath("liblesionkit_tensorrt.so").is_file()
 for op in ("contextual", "spatial", "dual", "psroi"):
     for source in ("kernel.cuh", "triton.py", "nvrtc.py"):
         assert resources.files(f"lesionkit.kernels.{op}").joinpath(source).is_file(), (op, source)
