@@ -71,15 +71,16 @@ int32_t Plugin::getOutputDataTypes(DataType* outputs, int32_t, const DataType* i
                                    int32_t given) const noexcept {
   return guarded(name_, -1, [&] {
     check_number(given);
-    check(stored_type(inputs[0]) >= 0, input_name(0), " must be float32, float16 or bfloat16, got ",
-          inputs[0]);
+    check(stored_type(inputs[0]) >= 0, input_name(0),
+          " must be float32, float16 or bfloat16, got ", inputs[0]);
     for (int i = 1; i < given; ++i) {
       const DataType needed = type_beside(inputs[0], i);
       if (inputs[i] == needed) continue;
       // TensorRT 10 inserts the conversion itself, unless the network is strongly typed.
       std::ostringstream message;
       message << input_name(i) << " is " << inputs[i] << " and must become " << needed << " beside "
-              << input_name(0) << " in " << inputs[0] << "; a strongly typed network has to cast it";
+              << input_name(0) << " in " << inputs[0]
+              << "; a strongly typed network has to cast it";
       log(Severity::kWARNING, name_, message.str().c_str());
     }
     outputs[0] = inputs[0];

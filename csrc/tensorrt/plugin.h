@@ -1,7 +1,7 @@
 // TensorRT's IPluginV3 in terms of the few answers in which our plugins differ.
 //
 // Every plugin has one output, of the type of its first input, takes linear float32, float16 or
-// bfloat16 tensors, needs no workspace, and touches CUDA in enqueue alone, where it does nothing but
+// bfloat16 tensors, needs no workspace, and touches CUDA in enqueue alone, where all it does is to
 // launch on the stream that it is given.
 #pragma once
 
