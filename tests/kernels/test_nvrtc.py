@@ -10,6 +10,8 @@ from tests.kernels.nvrtc_launches import expressions
 nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="no NVRTC: pip install cuda-bindings")
 
 ARCHITECTURES = ["sm_80", "sm_90", "sm_100", "sm_120"]
+# CuPy 14 adds these. Without the second NVRTC 13.0 takes generic lambdas for host functions.
+CUPY_OPTIONS = ["-ftz=true", "--device-as-default-execution-space"]
 HALF, BFLOAT16 = "lesionkit::device::Half", "lesionkit::device::BFloat16"
 # The largest of each kernel, and one for any size.
 LARGEST = {
@@ -33,8 +35,7 @@ def compiled(kernel: str, names: list[str], architecture: str) -> tuple[list[str
     )
     for name in names:
         checked(nvrtc.nvrtcAddNameExpression(program, name.encode()))
-    # CuPy adds the second.
-    options = [*route.OPTIONS, "-ftz=true", f"-arch={architecture}", "--ptxas-options=-v"]
+    options = [*route.OPTIONS, *CUPY_OPTIONS, f"-arch={architecture}", "--ptxas-options=-v"]
     (error,) = nvrtc.nvrtcCompileProgram(program, len(options), [o.encode() for o in options])
     log = b" " * checked(nvrtc.nvrtcGetProgramLogSize(program))
     checked(nvrtc.nvrtcGetProgramLog(program, log))
