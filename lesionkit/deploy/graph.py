@@ -16,7 +16,7 @@ from lesionkit.models import boxes as box_ops
 from lesionkit.models.boxes import Size
 
 MAX_TOPK = 3840  # what TensorRT's TopK chooses at most
-PORTION = 1500  # boxes that go through NMS at once: it compares all with all
+PORTION = 2000  # boxes that go through NMS at once: it compares all with all
 ROUNDS = 32  # of NMS, see suppress
 
 

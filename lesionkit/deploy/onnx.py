@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from lesionkit.deploy import native_form, plugin_form
 from lesionkit.deploy.graph import MAX_TOPK, DetectorGraph
@@ -169,16 +170,18 @@ def _translate(model: LesionDetector, form: str, size: tuple[int, int]) -> "torc
             "export needs the ops of lesionkit's C++ library, which is not built; reinstall "
             "lesionkit with a C++ compiler"
         )
+    from onnxscript.optimizer import optimize
+
     dtype = model.rpn.conv.weight.dtype
     # Two samples: torch.export takes a size of 1 for a constant.
     images = torch.zeros(2, model.config.num_images, 3, *size, dtype=dtype)
     shapes = {"images": {0: torch.export.Dim("batch")}}
     with torch.no_grad(), backends.use_backend("cpu"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the exporter's own insides
-        program = torch.export.export(
-            DetectorGraph(model, size), (images,), dynamic_shapes=shapes, strict=False
-        )
-        program = program.run_decompositions(_replacements(form))
+        with _Form(form):
+            program = torch.export.export(
+                DetectorGraph(model, size), (images,), dynamic_shapes=shapes, strict=False
+            )
         program = torch.onnx.export(
             program,
             input_names=["images"],
@@ -186,14 +189,26 @@ def _translate(model: LesionDetector, form: str, size: tuple[int, int]) -> "torc
             dynamic_shapes={"images": {0: "batch"}},  # here for the name alone
             opset_version=OPSET,
             custom_translation_table={torch.ops.lesionkit_deploy.settle.default: _settle},
+            optimize=False,  # which takes longer than all the rest
             verbose=False,
         )
+        optimize(program.model)
     return program
 
 
-def _replacements(form: str) -> dict:
-    names = ("contextual_attention", "spatial_attention", "dual_attention", "ps_roi_pool")
-    return {getattr(torch.ops.lesionkit, n).default: getattr(FORMS[form], n) for n in names}
+class _Form(TorchFunctionMode):
+    """Puts a form's functions in the place of lesionkit's ops."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        names = ("contextual_attention", "spatial_attention", "dual_attention", "ps_roi_pool")
+        functions = FORMS[form]
+        self.replacements = {
+            getattr(torch.ops.lesionkit, name).default: getattr(functions, name) for name in names
+        }
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        return self.replacements.get(function, function)(*args, **(kwargs or {}))
 
 
 def _settle(suppresses, rounds: int):
