@@ -99,7 +99,7 @@ def export(
     for option, value in given.items():
         if value is not None and option not in ENGINE_OPTIONS[format]:
             raise InputError(f"{option} {value}: has no meaning with --format {format}")
-    sizes = parse_batch(batch or BATCH)
+    sizes = parse_batch(BATCH if batch is None else batch)
     targets = parse_numbers("--compute-capability", compute_capability)
 
     from lesionkit.cli.output import check_output, result_folder
@@ -109,7 +109,7 @@ def export(
 
     names = FORMATS[format]
     check_output(out, overwrite, "export", names)
-    builder = _check_engine(format, form, runtime or "auto")
+    builder = _check_engine(format, form, "auto" if runtime is None else runtime)
     model = load_detector(weights)
     arguments = {
         "weights": str(weights),
