@@ -86,4 +86,33 @@ constexpr int64_t kDualImages = 128;
 constexpr int dual_forward_shared(int64_t images) { return static_cast<int>(images) * 33 * 4; }
 constexpr int dual_backward_shared(int64_t images) { return static_cast<int>(images) * 66 * 4; }
 
+// PSROI: the kernels step by the grid where it is smaller, but for the columns of the backward.
+constexpr int kPsroiForwardThreads = 256;
+constexpr int kPsroiBackwardCells = 4 * 64;  // of a block: 4 warps with a strip each
+
+// Several outputs share the arithmetic of their roi, once there are blocks enough for a whole device.
+constexpr int psroi_outputs_per_thread(int64_t all_outputs) {
+  return all_outputs < (1 << 18) ? 1 : all_outputs < (1 << 19) ? 2 : 4;
+}
+
+// `outputs` are the channels * bins * bins of a roi.
+constexpr Grid psroi_forward_grid(int64_t rois, int64_t outputs, int per_thread) {
+  const int64_t chunks = divide_up(outputs, kPsroiForwardThreads * per_thread);
+  return {static_cast<unsigned>(at_most(rois, kLargestGridX)),
+          static_cast<unsigned>(at_most(chunks, kLargestGridY))};
+}
+
+constexpr int64_t psroi_backward_columns(int64_t cells) {
+  return divide_up(cells, kPsroiBackwardCells);
+}
+constexpr bool psroi_backward_fits(int64_t cells) {
+  return psroi_backward_columns(cells) <= kLargestGridX;
+}
+constexpr Grid psroi_backward_grid(int64_t batch, int64_t channels, int bins, int64_t cells) {
+  const int64_t groups = divide_up(channels * bins, kWarpThreads);
+  return {static_cast<unsigned>(psroi_backward_columns(cells)),
+          static_cast<unsigned>(at_most(groups * bins, kLargestGridY)),
+          static_cast<unsigned>(at_most(batch, kLargestGridY))};
+}
+
 }  // namespace lesionkit::cuda

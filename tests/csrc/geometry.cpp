@@ -5,6 +5,7 @@
 #include "contextual/kernel.cuh"
 #include "cuda/geometry.h"
 #include "dual/kernel.cuh"
+#include "psroi/kernel.cuh"
 #include "spatial/kernel.cuh"
 
 using namespace lesionkit;
@@ -107,6 +108,46 @@ void check_division(Index start, Index cells) {
   expect(expected == cells, "every cell once", start, cells, N);
 }
 
+void check_psroi_forward(int64_t rois, int64_t outputs) {
+  for (const int per_thread : {1, 2, 4}) {
+    const Grid grid = psroi_forward_grid(rois, outputs, per_thread);
+    check_launchable({grid, kPsroiForwardThreads}, psroi::kForwardThreads, "psroi forward grid",
+                     rois, outputs);
+    const int64_t chunk = int64_t{psroi::kForwardThreads} * per_thread;
+    expect(grid.x == at_most(rois, kLargestGridX), "psroi rois", rois, grid.x);
+    expect((grid.y - 1) * chunk < outputs, "psroi idle chunks", outputs, grid.y, per_thread);
+    expect(grid.y == kLargestGridY || grid.y * chunk >= outputs, "psroi chunks", outputs, grid.y,
+           per_thread);
+  }
+}
+
+void check_psroi_backward(int64_t batch, int64_t channels, int bins, int64_t cells) {
+  if (!psroi_backward_fits(cells)) {
+    expect(cells > int64_t{1} << 38, "psroi refuses", cells);
+    return;
+  }
+  const Grid grid = psroi_backward_grid(batch, channels, bins, cells);
+  check_launchable({grid, psroi::kBackwardThreads}, psroi::kBackwardThreads, "psroi backward grid",
+                   batch, channels);
+  // Columns are not stepped over: the blocks' strips hold every cell once, reckoned as the kernel does.
+  const int64_t covered = int64_t{grid.x} * psroi::kBackwardWarps * psroi::kStrip;
+  expect(covered >= cells && covered - kPsroiBackwardCells < cells, "psroi cells", cells, grid.x);
+  const int64_t tasks = divide_up(channels * bins, 32) * bins;
+  expect(grid.y == at_most(tasks, kLargestGridY), "psroi tasks", channels, bins, grid.y);
+  expect(grid.z == at_most(batch, kLargestGridY), "psroi samples", batch, grid.z);
+}
+
+void check_psroi(int64_t a, int64_t b) {
+  check_psroi_forward(a, b);
+  for (const int bins : {1, 7, 1 << 15}) {
+    check_psroi_backward(a, b, bins, 64 * 64);
+    check_psroi_backward(2, b, bins, a);
+  }
+  if (b < kBillions) {
+    expect(psroi::quotient(a, static_cast<int>(b)) == a / b, "quotient", a, b);
+  }
+}
+
 void check_share(Index plane, int cells) {
   gridDim = dim3(kLargestGridX, kLargestGridY);
   blockIdx = dim3(plane % kLargestGridX, plane / kLargestGridX);
@@ -127,6 +168,7 @@ int main() {
         for (const int threads : {64, 128}) check_contextual(a, b, lanes, threads);
         if (folds(a)) check_spatial(a, b, lanes);
       }
+      check_psroi(a, b);
       check_division<1>(a, b);
       check_division<4>(a, b);
       check_division<8>(a, b);
@@ -143,6 +185,15 @@ int main() {
     expect(dual::own_start(a, 9, 512, 4096) == expected, "own_start", a, expected);
     expect(dual::own_start(a - 1, 9, 512, 4096) == -1, "own_start beyond the end", a);
   });
+  constexpr int64_t kMostCells = kLargestGridX * kPsroiBackwardCells;
+  check_psroi_backward(1, 1, 1, kMostCells);
+  expect(psroi_backward_fits(kMostCells) && !psroi_backward_fits(kMostCells + 1), "psroi limit",
+         kMostCells);
+  for (const int64_t all : {int64_t{1}, (int64_t{1} << 18) - 1, int64_t{1} << 18,
+                            (int64_t{1} << 19) - 1, int64_t{1} << 19, kBillions, 3 * kBillions}) {
+    const int expected = all >> 19 ? 4 : all >> 18 ? 2 : 1;
+    expect(psroi_outputs_per_thread(all) == expected, "psroi outputs per thread", all);
+  }
   expect(dual_backward_shared(kDualImages) <= 48 << 10, "dual shared memory", kDualImages);
   std::printf("%d failures\n", failures);
   return failures != 0;
