@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lesionkit.deploy import native_form, plugin_form
@@ -71,7 +72,10 @@ def export_onnx(
     _require_packages()
     model = _prepared(model, PRECISIONS[precision])
 
-    program = _translate(model, form, size)
+    # Two samples: torch.export takes a size of 1 for a constant.
+    images = torch.zeros(2, model.config.num_images, 3, *size, dtype=PRECISIONS[precision])
+    outputs = ["boxes", "scores", "count"]
+    program = translate(DetectorGraph(model, size), {"images": images}, outputs, form)
     for part in (program.model.graph, *program.model.graph):
         part.metadata_props.clear()  # what the exporter notes: paths of this machine among it
     program.model.producer_name, program.model.producer_version = "lesionkit", __version__
@@ -164,7 +168,10 @@ def _prepared(model: LesionDetector, dtype: torch.dtype) -> LesionDetector:
     return model
 
 
-def _translate(model: LesionDetector, form: str, size: tuple[int, int]) -> "torch.onnx.ONNXProgram":
+def translate(
+    module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], form: str
+) -> "torch.onnx.ONNXProgram":
+    """``module`` in ONNX; the first axis of the inputs, example tensors by name, is the batch."""
     if not backends.has_library():
         raise InputError(
             "export needs the ops of lesionkit's C++ library, which is not built; reinstall "
@@ -172,21 +179,22 @@ def _translate(model: LesionDetector, form: str, size: tuple[int, int]) -> "torc
         )
     from onnxscript.optimizer import optimize
 
-    dtype = model.rpn.conv.weight.dtype
-    # Two samples: torch.export takes a size of 1 for a constant.
-    images = torch.zeros(2, model.config.num_images, 3, *size, dtype=dtype)
-    shapes = {"images": {0: torch.export.Dim("batch")}}
+    batch = torch.export.Dim("batch")
     with torch.no_grad(), backends.use_backend("cpu"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the exporter's own insides
         with _Form(form):
             program = torch.export.export(
-                DetectorGraph(model, size), (images,), dynamic_shapes=shapes, strict=False
+                module,
+                (),
+                inputs,
+                dynamic_shapes={name: {0: batch} for name in inputs},
+                strict=False,
             )
         program = torch.onnx.export(
             program,
-            input_names=["images"],
-            output_names=["boxes", "scores", "count"],
-            dynamic_shapes={"images": {0: "batch"}},  # here for the name alone
+            input_names=[*inputs],
+            output_names=outputs,
+            dynamic_shapes={name: {0: "batch"} for name in inputs},  # here for the name alone
             opset_version=OPSET,
             custom_translation_table={torch.ops.lesionkit_deploy.settle.default: _settle},
             optimize=False,  # which takes longer than all the rest

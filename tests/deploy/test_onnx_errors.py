@@ -72,7 +72,7 @@ def test_a_failed_export_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "a.onnx"
     path.write_bytes(b"old")
     model = detector()
-    monkeypatch.setattr(module, "_translate", lambda *_: Broken())
+    monkeypatch.setattr(module, "translate", lambda *_: Broken())
     with pytest.raises(OSError, match="no space"):
         export_onnx(model, path)
     assert path.read_bytes() == b"old"
@@ -97,7 +97,7 @@ class Graph(list):
 def test_the_model_stays_as_it_is(tmp_path, monkeypatch):
     model = detector().train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    monkeypatch.setattr(module, "_translate", lambda *_: Broken())
+    monkeypatch.setattr(module, "translate", lambda *_: Broken())
     with pytest.raises(OSError, match="no space"):
         export_onnx(model, tmp_path / "a.onnx", precision="float16")
     assert model.training
