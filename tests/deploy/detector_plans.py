@@ -1,48 +1,41 @@
-"""The whole detectors, exported in both forms and precisions, become real plans without a GPU."""
+"""A whole detector, exported, becomes a real plan without a GPU: what is checked of each.
 
-from functools import cache
+The presets have a test file each, which run side by side.
+"""
+
 from importlib.util import find_spec
 
 import onnx
 import pytest
-import torch
 
 from lesionkit.deploy import build_engine, export_onnx
 from lesionkit.deploy.plugins import LIBRARY, PLUGINS
-from lesionkit.models import LesionDetector
 
-pytestmark = pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="no tensorrt_rtx")
 EVERY_GPU = (80, 86, 89, 120)
 NODES = ("ContextualAttention", "SpatialAttention", "PSRoIPool")  # of the presets
-SIDES = {"tiny": 192, "3dce_cs_att": 512}
+
+forms = pytest.mark.parametrize("form", ["native", "plugin"])
+precisions = pytest.mark.parametrize("precision", ["float32", "float16"])
+needs_rtx = pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="no tensorrt_rtx")
 
 
-@cache
-def detector(preset):
-    torch.manual_seed(0)
-    return LesionDetector(preset).eval()
-
-
-@pytest.mark.parametrize("preset", SIDES)
-@pytest.mark.parametrize("precision", ["float32", "float16"])
-@pytest.mark.parametrize("form", ["native", "plugin"])
-def test_plan(tmp_path, preset, precision, form):
+def check(folder, model, side, form, precision):
     if form == "plugin" and not LIBRARY.exists():
         pytest.skip("the TensorRT plugins are not built (TENSORRT_INCLUDE_DIR)")
-    model, file = detector(preset), tmp_path / "detector.onnx"
+    file = folder / "detector.onnx"
     export_onnx(model, file, form=form, precision=precision)
     about = build_engine(
-        file, tmp_path / "detector.plan", batch=(1, 2, 4), compute_capability=EVERY_GPU
+        file, folder / "detector.plan", batch=(1, 2, 4), compute_capability=EVERY_GPU
     )
     assert about["compute_capability"] == [*EVERY_GPU]
-    assert about["detector"]["image_size"] == [SIDES[preset]] * 2
+    assert about["detector"]["image_size"] == [side, side]
 
     own = [node for node in onnx.load(file).graph.node if node.domain == "lesionkit"]
     expected = NODES if form == "plugin" else ()
     assert sorted(node.op_type for node in own) == sorted(expected)
     assert sorted(about["plugin_layers"]) == sorted(node.name for node in own)
     # A plan names the plugins that a runtime has to make when it loads it.
-    plan = (tmp_path / "detector.plan").read_bytes()
+    plan = (folder / "detector.plan").read_bytes()
     assert {name for name in PLUGINS if name.encode() in plan} == {*expected}
 
     weights = sum(parameter.numel() for parameter in model.parameters())
