@@ -95,9 +95,11 @@ def forward_kernel(
     SCALE: tl.constexpr, BINS: tl.constexpr, RFCN: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     roi = tl.program_id(0).to(tl.int64)
-    block = tl.program_id(1) + tl.program_id(2) * tl.num_programs(1)
-    channel = block * BLOCK + tl.arange(0, BLOCK)
+    first_channel = program_yz() * BLOCK
+    lane = tl.arange(0, BLOCK)
+    channel = first_channel + lane
     inside = channel < channels
+    place = (first_channel % (BINS * BINS)).to(tl.int32) + lane
     index = tl.load(rois + roi * 5)
     start_x, bin_x, usable_x = span_of(
         tl.load(rois + roi * 5 + 1), tl.load(rois + roi * 5 + 3), SCALE, BINS, RFCN
@@ -108,10 +110,8 @@ def forward_kernel(
     usable = (index >= 0) & (index < tl.cast(batch, index.dtype)) & usable_x & usable_y
     sample = tl.where(usable, index, 0.0).to(tl.int64)
     # On a map without cells all bins are empty.
-    left, right = cells_of(start_x, bin_x, channel % BINS, tl.where(usable, width, 0), RFCN)
-    top, bottom = cells_of(
-        start_y, bin_y, channel // BINS % BINS, tl.where(usable, height, 0), RFCN
-    )
+    left, right = cells_of(start_x, bin_x, place % BINS, tl.where(usable, width, 0), RFCN)
+    top, bottom = cells_of(start_y, bin_y, place // BINS % BINS, tl.where(usable, height, 0), RFCN)
     rows = tl.where(inside, bottom - top, 0)
     columns = right - left
     most_rows = tl.max(rows, 0)
@@ -153,9 +153,9 @@ def backward_kernel(
     row_of_cell = first_row + (first_column + lane) // width
     column_of_cell = (first_column + lane) % width
     # Output channels t of this bin: (t * BINS + i) * BINS + j.
-    output = group * CHANNELS + tl.arange(0, CHANNELS)[:, None]
-    channel = output * (BINS * BINS) + place
-    inside = channel < channels
+    first_channel = group.to(tl.int64) * (CHANNELS * BINS * BINS) + place
+    step = tl.arange(0, CHANNELS)[:, None].to(tl.int64) * (BINS * BINS)
+    inside = step < channels - first_channel
     total = tl.zeros((CHANNELS, CELLS), tl.float32)
     for first_roi in range(0, count, ROIS):
         roi = first_roi + tl.arange(0, ROIS)
@@ -185,14 +185,16 @@ def backward_kernel(
             roi_top = tl.sum(tl.where(chosen, top, 0), 0)
             roi_bottom = tl.sum(tl.where(chosen, bottom, 0), 0)
             value = tl.load(
-                grad + current.to(tl.int64) * channels + channel, mask=inside, other=0.0
+                grad + (current.to(tl.int64) * channels + first_channel) + step,
+                mask=inside, other=0.0,
             ).to(tl.float32)
             area = (roi_right - roi_left).to(tl.float32) * (roi_bottom - roi_top).to(tl.float32)
             pooled = (column_of_cell >= roi_left) & (column_of_cell < roi_right)
             pooled &= (row_of_cell >= roi_top) & (row_of_cell < roi_bottom)
             value *= 1.0 / area
             total += tl.where(pooled, value, 0.0)
-    target = grad_features + (sample * channels + channel) * cells + first_cell + lane
+    target = grad_features + (sample * channels + first_channel) * cells + first_cell
+    target += step * cells + lane
     mask = inside & (first_cell + lane < cells)
     tl.store(target, total.to(grad_features.dtype.element_ty), mask=mask)
 
@@ -221,8 +223,11 @@ def check_arguments(rois: Tensor, channels: int, bins: int, convention: str) -> 
         )
     if convention not in CONVENTIONS:
         raise ValueError(f"convention must be one of {', '.join(CONVENTIONS)}, got {convention!r}")
-    if max(channels, len(rois)) > MOST_X:
-        raise ValueError(f"channels and rois must be at most {MOST_X}, got {channels}, {len(rois)}")
+    most_rois = MOST_X - ROI_BLOCK  # the search steps past the last in 32 bits
+    if channels > MOST_X or len(rois) > most_rois:
+        raise ValueError(
+            f"channels must be at most {MOST_X} and rois {most_rois}, got {channels} and {len(rois)}"
+        )
 
 
 def forward(

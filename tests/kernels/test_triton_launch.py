@@ -97,6 +97,17 @@ def test_psroi_grids(channels):
         assert tile_channels * tile_cells <= psroi.TILE
 
 
+def test_psroi_refuses_what_32_bits_cannot_count():
+    most = 2**31 - 1 - psroi.ROI_BLOCK
+    for rois, channels in ((most, 2**31 - 1), (most + 1, 1), (1, 2**31)):
+        arguments = (torch.empty(rois, 5, device="meta"), channels, 1, "rfcn")
+        if (rois, channels) == (most, 2**31 - 1):
+            psroi.check_arguments(*arguments)
+        else:
+            with pytest.raises(ValueError, match=f"must be at most.*got {channels} and {rois}"):
+                psroi.check_arguments(*arguments)
+
+
 def test_numbers_stay_finite_and_normal():
     for temperature in (5e-324, 1e-40, 1.0, 2.0, 1e40, 1.7e308):
         scale = torch.tensor(common.exp2_scale(temperature))

@@ -91,3 +91,20 @@ def test_psroi():
     actual = gradient[part].flatten(1)[:, -cells:].float()
     assert oracle.flatten(1)[:, -cells:].any()
     torch.testing.assert_close(actual, oracle.flatten(1)[:, -cells:], rtol=1e-3, atol=1e-4)
+
+
+def test_psroi_of_as_many_channels_as_an_int_holds():
+    """Channels past the end, which the last programs pass over, are more than that."""
+    bins, outputs = 3, (2**31 - 1) // 9
+    features = torch.empty(1, outputs * bins**2, 1, 1, dtype=torch.float16)
+    rois = torch.tensor([[0.0, 0, 0, 9, 9]])
+    # The last program of the forward has no channel at all.
+    assert psroi.forward(features, rois, bins, 1 / 8, "rfcn").shape == (1, outputs, bins, bins)
+    grad = torch.empty(1, outputs, bins, bins, dtype=torch.float16)
+    grad[0, -psroi.TILE_CHANNELS :] = 2
+    gradient = psroi.backward(grad, rois, 1, 1, 1, 1 / 8, "rfcn")
+    # The last program's bin, of the output channels of its tile.
+    first = (outputs - 1) // psroi.TILE_CHANNELS * psroi.TILE_CHANNELS
+    assert outputs - first < psroi.TILE_CHANNELS
+    own = gradient[0, first * bins**2 :].view(-1, bins**2)
+    assert (own[:, -1] == 2).all()
