@@ -186,7 +186,8 @@ def backward_kernel(
             roi_bottom = tl.sum(tl.where(chosen, bottom, 0), 0)
             value = tl.load(
                 grad + (current.to(tl.int64) * channels + first_channel) + step,
-                mask=inside, other=0.0,
+                mask=inside,
+                other=0.0,
             ).to(tl.float32)
             area = (roi_right - roi_left).to(tl.float32) * (roi_bottom - roi_top).to(tl.float32)
             pooled = (column_of_cell >= roi_left) & (column_of_cell < roi_right)
@@ -226,7 +227,8 @@ def check_arguments(rois: Tensor, channels: int, bins: int, convention: str) -> 
     most_rois = MOST_X - ROI_BLOCK  # the search steps past the last in 32 bits
     if channels > MOST_X or len(rois) > most_rois:
         raise ValueError(
-            f"channels must be at most {MOST_X} and rois {most_rois}, got {channels} and {len(rois)}"
+            f"channels must be at most {MOST_X} and rois {most_rois}, "
+            f"got {channels} and {len(rois)}"
         )
 
 
