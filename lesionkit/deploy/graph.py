@@ -147,7 +147,11 @@ def _best(rows: Tensor, is_real: Tensor, iou: float, count: int) -> tuple[Tensor
 
 
 def _sorted(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The best ``count`` of ``scores`` [B, n] and their places, in portions that TopK takes."""
+    """The best ``count`` of ``scores`` [B, n] and their places, in portions that TopK takes.
+
+    Of equal scores ONNX defines that the first place wins, as in the model; torch and TensorRT say
+    nothing about it.
+    """
     found = []
     while count > 0:
         best, order = scores.topk(min(count, MAX_TOPK))

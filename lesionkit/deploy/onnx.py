@@ -121,7 +121,10 @@ def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
             f"{path}: its metadata does not say format {FORMAT!r} (found {noted.get('format')!r}); "
             "give a file that this version of lesionkit has exported"
         )
-    return {key: json.loads(value) if key in _KEYS else value for key, value in noted.items()}
+    try:
+        return {key: json.loads(value) if key in _KEYS else value for key, value in noted.items()}
+    except ValueError as error:
+        raise InputError(f"{path}: damaged metadata ({error}); export it again") from None
 
 
 def _checked_size(model: LesionDetector, size: object) -> tuple[int, int]:

@@ -62,8 +62,10 @@ class RegionProposalNetwork(nn.Module):
             least = config.rpn_min_size * scales[b]
             boxes, scores, keep = self.candidates(logits[b], deltas[b], size, least)
             boxes, scores = boxes[keep], scores[keep]
-            scores, best = scores.topk(min(config.rpn_pre_nms[mode], len(scores)))
-            boxes = boxes[best]
+            # Air is full of equal scores, of which topk would choose other ones on every device.
+            scores, best = scores.sort(descending=True, stable=True)
+            best = best[: config.rpn_pre_nms[mode]]
+            boxes, scores = boxes[best], scores[: len(best)]
             keep = nms(boxes, scores, config.rpn_nms_iou)[: config.rpn_post_nms[mode]]
             proposals.append(boxes[keep])
         return proposals

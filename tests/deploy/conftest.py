@@ -45,8 +45,12 @@ def sample(seed):
 
 @pytest.fixture(scope="package")
 def images():
-    """20 samples [20, 3, 3, 64, 64] that the detector was not trained on."""
-    return torch.stack([sample(1000 + seed).images for seed in range(20)])
+    """20 samples [20, 3, 3, 64, 160] that the detector was not trained on.
+
+    Padded to the right as small images are: anchors in the padding score the same.
+    """
+    images = torch.stack([sample(1000 + seed).images for seed in range(20)])
+    return torch.nn.functional.pad(images, (0, 96))
 
 
 @pytest.fixture(scope="package")

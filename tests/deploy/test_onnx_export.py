@@ -86,10 +86,10 @@ def test_half_precision(exported, native, trained, images):
     clear = expected_scores[:, 0] - expected_scores[:, 1] > 0.1
     assert clear.sum() >= 8
     torch.testing.assert_close(boxes[clear, 0], expected_boxes[clear, 0], rtol=0, atol=0.5)
-    weights = onnx.load(exported("native", "float16")).graph.initializer
-    convolutions = [w for w in weights if len(w.dims) == 4]
-    assert convolutions
-    assert {w.data_type for w in convolutions} == {onnx.TensorProto.FLOAT16}
+    graph = onnx.load(exported("native", "float16")).graph
+    kinds = {weights.name: weights.data_type for weights in graph.initializer}
+    layers = [node for node in graph.node if node.op_type in ("Conv", "Gemm")]
+    assert {kinds[node.input[1]] for node in layers} == {onnx.TensorProto.FLOAT16}
 
 
 def test_broken_images_are_told(native, images):

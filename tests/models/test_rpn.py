@@ -88,6 +88,14 @@ def test_nms_drops_overlapping_proposals():
     assert iou.max() <= 0.3
 
 
+def test_equal_scores_go_by_place():
+    logits, deltas = outputs(12, 12)
+    (boxes,) = (
+        network(rpn_nms_iou=1.0, rpn_min_size=0.0).eval().propose(logits, deltas, [(48, 48)], [1.0])
+    )
+    assert boxes.tolist() == [[0, 0, 6, 6], [2, 0, 10, 6], [6, 0, 14, 6]]
+
+
 def test_proposals_stay_on_the_real_image():
     logits, deltas = outputs(10, 10)  # padded to 40 x 40
     logits[0, 1, 8:, 8:] = 9.0
