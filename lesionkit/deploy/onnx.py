@@ -204,6 +204,9 @@ def translate(
             verbose=False,
         )
         optimize(program.model)
+    own = [node for node in program.model.graph if node.domain == plugin_form.DOMAIN]
+    for number, node in enumerate(own):  # TensorRT names layers and timings after them
+        node.name = f"{node.op_type}_{number}"
     return program
 
 
