@@ -31,7 +31,7 @@ LAYOUTS = {
     "channels_last": lambda t: t.movedim(2, -1).contiguous().movedim(-1, 2),
     "sliced": lambda t: torch.cat([t, t], dim=-1)[..., : t.shape[-1]],
     "strided": lambda t: t.repeat_interleave(2, dim=-2)[..., ::2, :],
-    "offset": lambda t: torch.cat([t.flatten(), t.flatten()[:1]])[:-1].view(t.shape),
+    "offset": lambda t: torch.cat([t.flatten()[:1], t.flatten()])[1:].view(t.shape),  # misaligned
 }
 
 
@@ -60,6 +60,7 @@ class AttentionContract:
     num_logits = 1
     # For each set of logits, the axes that its maximum runs over.
     groups = ()
+    inexact_layouts = ()  # that meet kernels which add in another order or contract otherwise
 
     @pytest.fixture(params=lesionkit.available_backends())
     def backend(self, request):
@@ -103,12 +104,14 @@ class AttentionContract:
         tensors = inputs(self.num_logits, (2, 3, 4, 5, 6), dtype)
         changed = [LAYOUTS[layout](tensor) for tensor in tensors]
         expected = with_gradients(type(self).op, tensors)
-        for index in range(len(tensors)):
-            mixed = [*tensors[:index], changed[index], *tensors[index + 1 :]]
-            for result, oracle in zip(with_gradients(type(self).op, mixed), expected, strict=True):
-                assert torch.equal(result, oracle)
-        y = type(self).op(*changed)
-        assert torch.equal(y, expected[0])
+        variants = [[*tensors[:i], changed[i], *tensors[i + 1 :]] for i in range(len(tensors))]
+        for variant in [*variants, changed]:
+            actual = with_gradients(type(self).op, variant)
+            for result, oracle in zip(actual, expected, strict=True):
+                if layout in self.inexact_layouts:
+                    assert_close(result, oracle.double(), terms=30)
+                else:
+                    assert torch.equal(result, oracle)
 
     @pytest.mark.parametrize("axis", range(5))
     def test_empty(self, backend, axis):
