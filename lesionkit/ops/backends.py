@@ -3,6 +3,7 @@
 Only ``auto`` falls back. A backend asked for by name runs, or raises and says what to do.
 """
 
+import functools
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,6 +39,21 @@ def _missing(module: str, package: str) -> str | None:
     return None if find_spec(module) else f"{module} is not installed; pip install {package}"
 
 
+@functools.cache
+def _cupy_problem() -> str | None:
+    """What keeps the CuPy that is installed from launching on torch's streams."""
+    try:
+        import cupy
+    except ImportError as error:
+        return f"cupy cannot be imported: {error}"
+    if hasattr(cupy.cuda.Stream, "from_external"):
+        return None
+    return (
+        f"cupy {cupy.__version__} has no Stream.from_external, which is there from 14 on; "
+        "pip install --upgrade cupy-cuda13x"
+    )
+
+
 # The CPU library holds the schemas that all backends but the reference register against.
 _LIBRARY_PROBLEM = _load_library("cpu")
 _PROBLEMS = {
@@ -67,7 +83,8 @@ def why_not(backend: str, device_type: str = "cpu") -> str | None:
     runs_on = "cpu" if backend == "cpu" else "cuda"
     if device_type != runs_on:
         return f"it runs on {runs_on.upper()} tensors, not on {device_type}"
-    return None
+    # Asked last: it imports CuPy, which takes most of a second.
+    return _cupy_problem() if backend == "nvrtc" else None
 
 
 def _why_not_for(backend: str, tensors: tuple[Tensor, ...]) -> str | None:

@@ -34,6 +34,7 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess:
 @pytest.fixture
 def everything_installed(monkeypatch):
     monkeypatch.setattr(backends, "_PROBLEMS", dict.fromkeys(("cuda", "triton", "nvrtc")))
+    monkeypatch.setattr(backends, "_cupy_problem", lambda: None)
 
 
 def test_what_is_there_by_device(everything_installed):
@@ -89,6 +90,24 @@ def test_a_package_that_is_not_there():
     assert backends._missing("nowhere", "some-nowhere") == (
         "nowhere is not installed; pip install some-nowhere"
     )
+
+
+def test_nvrtc_needs_a_cupy_that_takes_streams(monkeypatch):
+    monkeypatch.setitem(backends._PROBLEMS, "nvrtc", None)
+    monkeypatch.setattr(backends, "_cupy_problem", backends._cupy_problem.__wrapped__)
+
+    class Stream:
+        pass
+
+    for cupy, problem in (
+        (None, "cupy cannot be imported"),
+        (SimpleNamespace(__version__="13.6.0", cuda=SimpleNamespace(Stream=Stream)), "cupy 13.6.0"),
+    ):
+        monkeypatch.setitem(sys.modules, "cupy", cupy)
+        assert backends.why_not("nvrtc", "cuda").startswith(problem)
+        assert "nvrtc" not in lesionkit.available_backends("cuda")
+    Stream.from_external = None
+    assert backends.why_not("nvrtc", "cuda") is None
 
 
 def test_block_and_setter():
