@@ -1,171 +1,174 @@
 """Everything that needs a GPU, in one command: python -m bench.gpu_suite
 
 Builds the CUDA library if it is missing or older than its sources, runs the tests marked `gpu`,
-runs compute-sanitizer over a small case of every kernel, and measures. What is measured goes to
-bench/results/<device>.json, with a table beside it; figures of parts that are not run again stay.
-Exits with 3 if there is no GPU, with 1 if a part fails.
+runs compute-sanitizer over small cases of every kernel, and measures, the sizes that matter most
+first. What is found goes to bench/results/<device>.json after every step, with a table beside it;
+what a run does not reach stays as earlier runs found it. Stops when the time is up: call it again
+with --missing for the rest, or split it by parts, shapes and types. PYTEST_ADDOPTS="-n 4" spreads
+the tests over processes where pytest-xdist is.
+
+Exits with 3 if there is no GPU, with 1 if a check fails or something cannot be measured.
 """
 
 import argparse
 import json
 import os
-import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Iterable
-from datetime import UTC, datetime
-from importlib.util import find_spec
+from collections.abc import Callable, Iterable
+from importlib import import_module
 from pathlib import Path
 
-from bench.gpu.report import markdown
+from bench.gpu import checks, points, results
 
-ROOT = Path(__file__).parents[1]
-MEASURES = ("contextual", "psroi", "spatial", "dual")
-PARTS = ("build", "tests", "sanitizer", *MEASURES)
-BUILT = "LESIONKIT_GPU_SUITE_BUILT"
-TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
+PARTS = ("build", "tests", "sanitizer", *points.OPS)
+# Of the time that is left when its turn comes, against those behind it.
+SHARES = {"tests": 3, "sanitizer": 3, "measurements": 6}
 
 
 def main() -> int:
     arguments = _parse()
+    # Set where the build starts this program anew: the time counts from the first start.
+    deadline = float(os.environ.get(checks.DEADLINE, time.time() + 60 * arguments.minutes))
     import torch
 
-    there = torch.cuda.is_available()
-    if not there and not arguments.dry_run:
-        print("bench.gpu_suite needs a CUDA device, and PyTorch finds none", file=sys.stderr)
-        return 3
-    if "build" in arguments.parts and not arguments.dry_run:
-        build()
-    from bench.gpu.timing import describe
+    if not arguments.dry_run:
+        if not torch.cuda.is_available():
+            print("bench.gpu_suite needs a CUDA device, and PyTorch finds none", file=sys.stderr)
+            return 3
+        if "build" in arguments.parts:
+            checks.build(deadline)
+    import lesionkit
+    from bench.gpu.machine import describe
 
-    # Each part names what it was measured with: the file keeps parts of several runs.
-    run = describe() | {"date": f"{datetime.now(UTC):%Y-%m-%d}", "command": _command()}
-    result = {"device": run["device"]}
-    failed = []
-    if "tests" in arguments.parts and not arguments.dry_run:
-        failed += _run("tests", [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests"])
-    if "sanitizer" in arguments.parts and not arguments.dry_run:
-        failed += sanitizer()
-    measured = [part for part in MEASURES if part in arguments.parts]
-    for position, part in enumerate(measured):
-        left = arguments.seconds - time.perf_counter()
-        share = left / (len(measured) - position)
-        result[part] = {"run": run} | measure(part, share, small=arguments.dry_run)
+    backends = lesionkit.available_backends("cpu" if arguments.dry_run else "cuda")
+    command = " ".join(["python -m bench.gpu_suite", *sys.argv[1:]])
+    run = describe() | {"backends": ", ".join(backends), "command": command}
+    name = run["date"]
+    result = {"device": run["device"], "runs": {}}
+    if not arguments.dry_run:
+        result = results.load(run["device"], arguments.results)
+    result["runs"][name] = run
+
+    def keep() -> None:
         if not arguments.dry_run:
-            save(result, arguments.results)
-    if arguments.dry_run:
-        print(markdown(result))
-        print("Dry run on the CPU: these figures mean nothing, and nothing was written.")
-    for part in failed:
-        print(f"FAILED: {part}", file=sys.stderr)
-    return 1 if failed else 0
+            results.save(result, arguments.results)
 
-
-def _command() -> str:
-    return " ".join(["python -m bench.gpu_suite", *sys.argv[1:]])
+    todo = [part for part in SHARES if part in arguments.parts and not arguments.dry_run]
+    if arguments.points:
+        todo.append("measurements")
+    for position, part in enumerate(todo):
+        shares = [SHARES[each] for each in todo[position:]]
+        until = time.time() + (deadline - time.time()) * shares[0] / sum(shares)
+        if part == "measurements":
+            wanted = arguments.points
+            if arguments.missing:
+                wanted = results.missing_points(result, wanted)
+            measure(result, wanted, until, name, keep, compiled=not arguments.dry_run)
+        elif part == "tests":
+            check(result, part, checks.marked_tests(), checks.test_file, until, name, keep,
+                  arguments.missing)  # fmt: skip
+        else:
+            check(result, part, checks.sanitizer_checks(backends), checks.sanitizer, until, name,
+                  keep, arguments.missing)  # fmt: skip
+    return _conclude(result, name, arguments)
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--shape", nargs="+", default=[], help="of the ops, as 1x5x512x64x64")
+    parser.add_argument("--dtype", nargs="+", default=[], help="of the ops, as bfloat16")
+    parser.add_argument("--missing", action="store_true", help="what the results lack, no more")
     parser.add_argument("--minutes", type=float, default=9.0, help="leave out what does not fit")
-    parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results")
+    parser.add_argument("--results", type=Path, default=checks.ROOT / "bench" / "results")
     parser.add_argument("--dry-run", action="store_true", help="tiny shapes on the CPU, no results")
     arguments = parser.parse_args()
-    arguments.seconds = time.perf_counter() + 60 * arguments.minutes
+    ops = [op for op in points.OPS if op in arguments.parts]
+    try:
+        arguments.points = points.select(
+            points.in_turn(ops, small=arguments.dry_run), arguments.shape, arguments.dtype
+        )
+    except ValueError as error:
+        parser.error(str(error))
     return arguments
 
 
-def build() -> None:
-    """Install in place, unless that is done and the libraries are newer than every source."""
-    sources = [path for folder in ("csrc", "kernels") for path in (ROOT / folder).rglob("*.*")]
-    newest = max(path.stat().st_mtime for path in [*sources, ROOT / "setup.py"])
-    libraries = [ROOT / "lesionkit" / f"liblesionkit_{name}.so" for name in ("cpu", "cuda")]
-    built = all(path.exists() and path.stat().st_mtime >= newest for path in libraries)
-    if built and find_spec("lesionkit.kernels"):
-        return
-    if os.environ.get(BUILT):
-        raise SystemExit("lesionkit was installed, but not from this checkout")
-    install = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-build-isolation"]
-    if _run("build", [*install, "-e", str(ROOT)], {"LESIONKIT_CUDA": "1"}):
-        raise SystemExit("the CUDA library was not built")
-    # Only a new process sees the package that was installed.
-    os.execve(sys.executable, sys.orig_argv, os.environ | {BUILT: "1"})
+def check(
+    result: dict,
+    part: str,
+    names: list[str],
+    run_one: Callable[[str, float], dict],
+    until: float,
+    run: str,
+    keep: Callable[[], None],
+    missing: bool,
+) -> None:
+    """Run checks one after the other, none of them longer than twice its share of the time."""
+    result.setdefault(part, {"rows": []})["expected"] = names
+    wanted = results.missing_checks(result, part, names) if missing else names
+    for position, name in enumerate(wanted):
+        left = until - time.time()
+        if left < 1:
+            row = {"check": name, "outcome": results.TIMED_OUT}
+        else:
+            try:
+                row = run_one(name, min(left, 2 * left / (len(wanted) - position)))
+            except OSError as error:
+                row = {"check": name, "outcome": "failed", "reason": str(error)}
+        results.add_check(result, part, row, run)
+        keep()
 
 
-def sanitizer() -> list[str]:
-    """The tools that found something, over every backend that runs here."""
-    import lesionkit
+def measure(
+    result: dict,
+    wanted: Iterable[points.Point],
+    until: float,
+    run: str,
+    keep: Callable[[], None],
+    compiled: bool = True,
+) -> None:
+    """Measure point after point while there is time."""
+    from bench.gpu.timing import alive, described
 
-    program = shutil.which("compute-sanitizer")
-    if program is None:
-        print("compute-sanitizer is not on the PATH")
-        return ["sanitizer"]
-    failed = []
-    for backend in lesionkit.available_backends("cuda"):
-        if backend == "reference":
-            continue
-        for tool in TOOLS:
-            command = [program, "--tool", tool, "--error-exitcode", "9"]
-            if tool == "initcheck":
-                # The caching allocator hands out parts of blocks that are larger than asked for.
-                command += ["--track-unused-memory", "no"]
-            command += [sys.executable, "-m", "bench.gpu.sanitize", backend]
-            uncached = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
-            failed += _run(f"sanitizer: {tool}, {backend}", command, uncached)
-    return failed
+    for point in wanted:
+        if time.time() >= until:
+            return
+        rows, finished = [], False
+        try:
+            module = import_module(f"bench.gpu.{'psroi' if point.op == 'psroi' else 'attention'}")
+            for row in module.rows(point, compiled):
+                rows.append(row)
+                print(json.dumps(row), flush=True)
+                if time.time() >= until:
+                    break
+            else:
+                finished = True
+        except Exception as error:  # of what the implementations share, such as their inputs
+            everything = {"direction": "all", "implementation": "all", "error": described(error)}
+            rows.append(point.facts | everything)
+        results.add_point(result, point, rows, finished, run)
+        keep()
+        if any("error" in row for row in rows) and not alive():
+            print("The device no longer answers this process.", file=sys.stderr)
+            return
 
 
-def measure(part: str, seconds: float, small: bool) -> dict:
-    """Rows of one op, as many as fit into `seconds`."""
-    if part == "psroi":
-        from bench.gpu.psroi import rows
-
-        options = {"maps": 49, "cases": [(1, 16, 1 / 8, 4)]} if small else {}
-        found = rows(**options)
+def _conclude(result: dict, run: str, arguments: argparse.Namespace) -> int:
+    """Print what was found; the exit code."""
+    if arguments.dry_run:
+        print(results.markdown(result | {"verdicts": results.verdicts(result)}))
+        print("Dry run on the CPU: these figures mean nothing, and nothing was written.")
     else:
-        from bench.gpu.attention import rows
-
-        options = {"channels": 2, "shapes": [(1, 3, 8)], "compiled": False} if small else {}
-        found = rows(part, **options)
-    return _within(found, seconds)
-
-
-def _within(rows: Iterable[dict], seconds: float) -> dict:
-    start, taken = time.perf_counter(), []
-    for row in rows:
-        taken.append(row)
-        print(json.dumps(row), flush=True)
-        if time.perf_counter() - start > seconds:
-            return {"rows": taken, "complete": False}
-    return {"rows": taken, "complete": True}
-
-
-def save(result: dict, folder: Path) -> None:
-    """Write the JSON and its table, keeping what the file holds of other parts."""
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{str(result['device']).replace(' ', '_')}.json"
-    before = json.loads(target.read_text()) if target.exists() else {}
-    merged = before | result
-    for path, text in (
-        (target, json.dumps(merged, indent=1) + "\n"),
-        (target.with_suffix(".md"), markdown(merged)),
-    ):
-        unfinished = path.with_name(path.name + ".unfinished")
-        unfinished.write_text(text)
-        unfinished.replace(path)
-
-
-def _run(part: str, command: list[str], environment: dict[str, str] | None = None) -> list[str]:
-    """The part's name if its command fails."""
-    print(f"== {part}", flush=True)
-    start = time.perf_counter()
-    code = subprocess.run(
-        command, cwd=ROOT, env=os.environ | (environment or {}), check=False
-    ).returncode
-    print(f"== {part}: exit {code} after {time.perf_counter() - start:.0f} s", flush=True)
-    return [part] if code else []
+        for row in results.verdicts(result):
+            print(f"{row['outcome']}: {row['target']}, {row['implementation']}: {row['numbers']}")
+    left = results.missing_points(result, arguments.points)
+    if left:
+        print(f"NOT MEASURED: {len(left)} of {len(arguments.points)} points", file=sys.stderr)
+    failed = results.failures(result, run)
+    for line in failed:
+        print(f"FAILED: {line}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

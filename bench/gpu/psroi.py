@@ -1,97 +1,81 @@
 """PSROI pooling on a GPU beside torchvision and the bytes that it must move.
 
 The floor of the forward is one read of the features and one write of the result; of the backward
-one read of the gradient and one write of the features' gradient. Rows as in bench.gpu.attention.
+one read of the gradient and one write of the features' gradient. Rows as in bench.gpu.attention;
+both directions are timed alone, ours and torchvision's. torchvision takes no bfloat16, and wants
+the rois in the type of the features.
 """
 
 from collections.abc import Callable, Iterator
+from functools import cache, partial
 
 import torch
 import torchvision
 
 import lesionkit
-from bench.gpu.timing import call_seconds, cold_seconds, copy_seconds, device, num_sets
+from bench.gpu import direct, timing
+from bench.gpu.points import Point
 from bench.psroi import lesion_boxes
 
-# (M, side of the feature grid, spatial scale, rois): stride 8 and 16; tests keep 300, training 128.
-CASES = [
-    (5, 64, 1 / 8, 300),
-    (9, 64, 1 / 8, 300),
-    (9, 64, 1 / 8, 128),
-    (3, 64, 1 / 8, 300),
-    (7, 64, 1 / 8, 300),
-    (5, 64, 1 / 8, 32),
-    (5, 32, 1 / 16, 300),
-    (9, 32, 1 / 16, 300),
-]
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-MAPS = 490  # channels of one image: 10 * 7 * 7
+BINS = 7
+PIXELS = 512  # of an image's side
 
 
-def rows(maps: int = MAPS, cases=CASES) -> Iterator[dict]:
-    """All rows; the cases that matter most come first."""
-    backends = [name for name in lesionkit.available_backends(device()) if name != "reference"]
-    for images, side, scale, count in cases:
-        for dtype in DTYPES:
-            yield from _of_case(images, side, scale, count, dtype, maps, backends)
-
-
-def _of_case(images, side, scale, count, dtype, maps, backends) -> Iterator[dict]:
-    shape = (1, maps * images, side, side)
-    rois = lesion_boxes(count).to(device())
-    functions = {name: _with_backend(name, scale) for name in backends}
-    if dtype != torch.bfloat16:  # torchvision has none
-        alike = rois.to(dtype)  # and wants the rois in the type of the features
-        functions["torchvision"] = lambda x, _: torchvision.ops.ps_roi_pool(x, alike, 7, scale)
-    pooled_size = count * maps * images * dtype.itemsize
-    moved = torch.empty(shape, dtype=dtype, device="meta").nbytes + pooled_size
+def rows(point: Point, compiled: bool = True) -> Iterator[dict]:
+    """All rows of one size and type, ours first; torch.compile has nothing to compile here."""
+    dtype = getattr(torch, point.dtype)
+    batch, maps, height, width = point.shape
+    scale = width / PIXELS
+    torch.manual_seed(0)  # also draws the boxes
+    rois = lesion_boxes(point.rois).to(timing.device())
+    pooled = (point.rois, maps // BINS**2, BINS, BINS)
+    moved = (point.numel + torch.Size(pooled).numel()) * dtype.itemsize
     sets = [
-        (torch.randn(shape, device=device()).to(dtype).requires_grad_(), rois)
-        for _ in range(num_sets(moved))
+        tuple(torch.randn(size, device=timing.device()).to(dtype) for size in (point.shape, pooled))
+        for _ in range(timing.num_sets(moved))
     ]
-    copy = copy_seconds(moved // 2)
-    for name, call in functions.items():
-        for direction, timed in _directions(call, sets):
-            seconds = timed()
-            yield {
-                "op": "psroi",
-                "shape": list(shape),
-                "rois": count,
-                "dtype": str(dtype).removeprefix("torch."),
-                "direction": direction,
-                "implementation": name,
-                "microseconds": seconds * 1e6,
-                "bytes": moved,
-                "bytes_per_second": moved / seconds,
-                "fraction_of_copy": copy / seconds,
-                "call_microseconds": call_seconds(_without_grad(call), sets[0], 100) * 1e6,
-            }
+    features, grads = ([(tensors[i],) for tensors in sets] for i in (0, 1))
+    copy = timing.copy_seconds(moved // 2)
+    facts = {way: point.facts | {"direction": way} for way in ("forward", "backward")}
+    for name in lesionkit.available_backends(timing.device()):
+        if name == "reference":
+            continue
+        row = facts["forward"] | {"implementation": name}
+        call, context = _forward(rois, scale), partial(direct.running, name, torch.no_grad)
+        yield timing.measured(row, call, features, context, moved, copy)
+        row = facts["backward"] | {"implementation": name}
+        call = _backward(name, rois, (batch, height, width), scale)
+        yield timing.measured(row, call, grads, torch.inference_mode, moved, copy)
+    if dtype == torch.bfloat16:
+        return
+    alike = rois.to(dtype)
+    row = facts["forward"] | {"implementation": "torchvision"}
+    yield timing.measured(row, _peer_forward(alike, scale), features, torch.no_grad)
+    row = facts["backward"] | {"implementation": "torchvision"}
+    call = _peer_backward(sets[0][0], alike, scale)
+    yield timing.measured(row, call, grads, torch.inference_mode)
 
 
-def _directions(call: Callable, sets: list) -> Iterator[tuple[str, Callable[[], float]]]:
-    yield "forward", lambda: cold_seconds(_without_grad(call), sets)
-
-    # A graph for each set, kept, so that the backward is timed alone.
-    kept = [(call(x, rois), x) for x, rois in sets]
-    grads = [(pooled, x, torch.randn_like(pooled)) for pooled, x in kept]
-
-    def backward(pooled, x, grad):
-        return torch.autograd.grad(pooled, x, grad, retain_graph=True)
-
-    yield "backward", lambda: cold_seconds(backward, grads)
+def _forward(rois: torch.Tensor, scale: float) -> Callable:
+    return lambda features: lesionkit.ps_roi_pool(features, rois, BINS, scale)
 
 
-def _without_grad(call: Callable) -> Callable:
-    def run(*arguments):
-        with torch.no_grad():
-            return call(*arguments)
-
-    return run
+def _backward(backend: str, rois: torch.Tensor, size: tuple, scale: float) -> Callable:
+    backward = direct.op("psroi", backend, backward=True)
+    return lambda grad: backward(grad, rois, *size, scale, "rfcn")
 
 
-def _with_backend(backend: str, scale: float) -> Callable:
-    def call(features, rois):
-        with lesionkit.use_backend(backend):
-            return lesionkit.ps_roi_pool(features, rois, 7, scale)
+def _peer_forward(rois: torch.Tensor, scale: float) -> Callable:
+    return lambda features: torchvision.ops.ps_roi_pool(features, rois, BINS, scale)
 
-    return call
+
+def _peer_backward(features: torch.Tensor, rois: torch.Tensor, scale: float) -> Callable:
+    ops = torch.ops.torchvision
+    backward, shape = ops._ps_roi_pool_backward.default, features.shape
+
+    @cache
+    def table():
+        """What the forward hands its backward; it depends on the sizes alone."""
+        return ops.ps_roi_pool.default(features, rois, scale, BINS, BINS)[1]
+
+    return lambda grad: backward(grad, rois, table(), scale, BINS, BINS, *shape)

@@ -1,31 +1,54 @@
-"""The results file as a table to read."""
+"""The results file as tables to read."""
 
-OWN = ("cuda", "triton", "nvrtc")
+from bench.gpu.points import OPS, planned
+from bench.gpu.verdicts import OWN, STEPS
 
 
 def markdown(result: dict) -> str:
-    """For each op what it was measured with, and a table: ours, the copy, the fastest peer."""
-    lines = [f"# {result['device']}", ""]
-    lines += ["Kernel times in microseconds, L2 cache cold; share: of a copy of as many bytes."]
-    for op in ("contextual", "spatial", "dual", "psroi"):
+    """The targets, the checks, the figures of each op, and the runs that they are of."""
+    lines = [f"# {result['device']}", "", "## Targets", ""]
+    lines += ["| target | implementation | outcome | limit | numbers |", "|---|---|---|---|---|"]
+    fields = ("target", "implementation", "outcome", "limit", "numbers")
+    lines += [_cells(*(row[name] for name in fields)) for row in result["verdicts"]]
+    for part in ("tests", "sanitizer"):
+        if part in result:
+            lines += ["", f"## {part}", "", "| check | outcome | run |", "|---|---|---|"]
+            lines += [_check(row) for row in result[part]["rows"]]
+    for op in OPS:
         if op in result:
-            run = ", ".join(f"{k} {v}" for k, v in result[op]["run"].items() if v is not None)
-            lines += ["", f"## {op}", "", f"Measured with {run}.", "", *_table(result[op]["rows"])]
-            if not result[op]["complete"]:
-                lines += ["", "Not complete: the time was up."]
+            lines += ["", f"## {op}", "", *_table(op, result[op])]
+    lines += ["", "## Runs", ""]
+    for name, run in result["runs"].items():
+        facts = ", ".join(f"{key} {value}" for key, value in run.items() if value is not None)
+        lines.append(f"- {name}: {facts}")
     return "\n".join(lines) + "\n"
 
 
-def _table(rows: list[dict]) -> list[str]:
-    lines = []
-    for row in rows:
-        if row["direction"] == "host":
-            calls = ", ".join(f"{name} {us:.1f}" for name, us in row["call_microseconds"].items())
-            lines += [f"Host time of a call without a gradient, microseconds: {calls}.", ""]
-    timed = [row for row in rows if row["direction"] != "host"]
-    lines += ["| shape | type | direction | ours (share) | fastest peer | ratio | peak memory |"]
-    lines += ["|---|---|---|---|---|---|---|"]
-    return lines + [_line(group) for group in _groups(timed)]
+def _cells(*cells: object) -> str:
+    return f"| {' | '.join(str(cell).replace('|', '/') for cell in cells)} |"
+
+
+def _check(row: dict) -> str:
+    more = [
+        f"{key} {value}" for key, value in row.items() if key not in ("check", "outcome", "run")
+    ]
+    return _cells(row["check"], ", ".join([row["outcome"], *more]), row["run"])
+
+
+def _table(op: str, part: dict) -> list[str]:
+    lines = [
+        "Kernel times in microseconds, L2 cache cold; share: of a copy of as many bytes; call: what"
+        " a call from Python costs the host, of ours.",
+        "",
+        "| shape | type | direction | ours (share) | call | fastest peer | ratio | peak memory "
+        "| errors | run |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+        *(_line(group) for group in _groups(part["rows"])),
+    ]
+    missing = [point.label for point in planned(op) if point.label not in part["finished"]]
+    if missing:
+        lines += ["", f"Not measured, or not all of it: {'; '.join(missing)}."]
+    return lines
 
 
 def _groups(rows: list[dict]) -> list[list[dict]]:
@@ -46,19 +69,21 @@ def _line(group: list[dict]) -> str:
         f"{row['implementation']} {row['microseconds']:.1f} ({row['fraction_of_copy']:.2f})"
         for row in own
     )
+    calls = "; ".join(f"{row['call_microseconds']:.1f}" for row in own)
     best = min(peers, key=lambda row: row["microseconds"], default=None)
     peer = f"{best['implementation']} {best['microseconds']:.1f}" if best else "none"
     fastest = min((row["microseconds"] for row in own), default=None)
     ratio = f"{best['microseconds'] / fastest:.2f}" if best and fastest else ""
-    wrong = [f"{row['implementation']}: {row['error']}" for row in group if "error" in row]
-    cells = [shape, first["dtype"], first["direction"], ours or "none", peer, ratio, _memory(group)]
-    return f"| {' | '.join(cells)} |" + (f" {'; '.join(wrong)}" if wrong else "")
+    wrong = "; ".join(f"{row['implementation']}: {row['error']}" for row in group if "error" in row)
+    runs = ", ".join(sorted({row["run"] for row in group}))
+    figures = ours or "none", calls, peer, ratio, _memory(group)
+    return _cells(shape, first["dtype"], first["direction"], *figures, wrong, runs)
 
 
 def _memory(group: list[dict]) -> str:
     """Ours as a fraction of eager's, the paper's steps."""
     peaks = {row["implementation"]: row.get("peak_bytes") for row in group}
-    eager = peaks.get("eager, the paper's steps")
+    eager = peaks.get(STEPS)
     if not eager:
         return ""
     ours = [peaks[name] / eager for name in OWN if peaks.get(name)]

@@ -1,47 +1,122 @@
-"""A small case of every kernel, for compute-sanitizer: python -m bench.gpu.sanitize BACKEND
+"""Small cases of every kernel, for compute-sanitizer: python -m bench.gpu.sanitize BACKEND
 
-Sizes are small, since the sanitizer slows kernels a hundredfold, but take every path: aligned and
-odd planes, planes that fit in registers and that do not, few and many images and rois.
+The sanitizer slows kernels a hundredfold, so the sizes are the smallest that take every path of the
+launch tables: every unrolled number of images and a looped one, planes that a warp, a block and no
+registers hold, whole vectors and edges, addresses off the vectors, every type and mixed ones.
+Inputs come from the host and the ops are called directly, so that hardly any kernel but ours runs.
 """
 
 import sys
+from collections.abc import Iterator
+from itertools import product
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
-import lesionkit
+from bench.gpu import direct
 
-ATTENTION_SHAPES = [
-    (1, 3, 4, 16, 16),
-    (2, 5, 3, 5, 7),
-    (1, 9, 2, 32, 33),
-    (1, 2, 1, 1, 1),
-    (1, 1, 1, 160, 161),  # a plane that no register file holds
+F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16
+SAME = ((F32, F32), (BF16, BF16), (F16, F16))
+MIXED = ((F32, BF16), (BF16, F32), (F16, F32), (F32, F16))
+
+
+class Case(NamedTuple):
+    """An attention op on x [B, M, D, H, W]; `offset` elements lie between x and its memory's."""
+
+    op: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    logits_dtype: torch.dtype
+    offset: int = 0
+
+
+# Spatial planes. With vectors of 4 or 8 numbers: 1, 2 or 4 of them for a lane of a warp, 4 or 8
+# for a thread of a block, and planes beyond; each with whole vectors, then with an incomplete one.
+PLANES = [
+    ((8, 8), (7, 9)),
+    ((14, 16), (15, 15)),
+    ((16, 30), (21, 23)),
+    ((30, 32), (31, 33)),
+    ((64, 64), (63, 65)),
+    ((100, 100), (101, 99)),
+    ((160, 164), (160, 161)),
 ]
-POOLING_CASES = [(1, 49 * 2, 24, 24, 20), (2, 4 * 3, 37, 41, 300), (1, 1, 300, 210, 5)]
+# PSROI: [B, C*G*G, H, W], G and rois. In the last two a thread has 2 and 4 outputs.
+POOLINGS = [
+    ((1, 98, 24, 24), 7, 20),
+    ((2, 12, 37, 41), 2, 70),
+    ((1, 1, 150, 105), 1, 5),
+    ((1, 490, 8, 8), 7, 600),
+    ((1, 490, 8, 8), 7, 1200),
+]
 
 
-def main(backend: str) -> None:
+def attention_cases() -> Iterator[Case]:
+    for types in SAME:
+        for images in (1, 2, 3, 5, 7, 9, 16):
+            for op in ("contextual", "dual"):
+                yield Case(op, (1, images, 2, 8, 8), *types)
+        for op in ("contextual", "dual"):
+            yield Case(op, (2, 5, 3, 5, 7), *types)
+            yield Case(op, (1, 3, 2, 8, 8), *types, offset=1)
+            yield Case(op, (1, 1, 1, 1, 1), *types)
+        for images in (3, 9):  # planes that Triton loops over
+            yield Case("dual", (1, images, 1, 65, 64), *types)
+        for pair in PLANES:
+            for height, width in pair:
+                yield Case("spatial", (1, 1, 2, height, width), *types)
+        yield Case("spatial", (2, 3, 3, 8, 8), *types)
+        yield Case("spatial", (1, 1, 2, 8, 8), *types, offset=1)
+    for types in MIXED:
+        for op in ("contextual", "spatial", "dual"):
+            yield Case(op, (1, 3, 2, 8, 8), *types)
+            yield Case(op, (1, 2, 2, 5, 7), *types)
+        yield Case("contextual", (1, 16, 2, 8, 8), *types)
+        yield Case("spatial", (1, 1, 1, 160, 161), *types)
+
+
+def pooling_cases() -> Iterator[tuple]:
+    """Sizes, bins and rois with every type of features and rois, and both conventions."""
+    yield from product(POOLINGS, (F32, F16, BF16), (F32, torch.float64), ("rfcn", "torchvision"))
+
+
+def tensor(shape: tuple[int, ...], dtype: torch.dtype, device: str, offset: int = 0) -> Tensor:
+    """Random numbers, copied from the host."""
+    numbers = torch.randn(offset + torch.Size(shape).numel()).to(dtype).to(device)
+    return numbers[offset:].view(shape)
+
+
+def attend(case: Case, backend: str, device: str) -> None:
+    logits = 2 if case.op == "dual" else 1
+    types = (case.dtype, case.dtype, *(case.logits_dtype,) * logits)
+    grad, *inputs = (tensor(case.shape, dtype, device, case.offset) for dtype in types)
+    temperatures = direct.TEMPERATURES[case.op]
+    direct.op(case.op, backend)(*inputs, *temperatures)
+    direct.op(case.op, backend, backward=True)(grad, *inputs, *temperatures)
+
+
+def pool(case: tuple, backend: str, device: str) -> None:
+    ((batch, channels, height, width), bins, count), dtype, rois_dtype, convention = case
+    features = tensor((batch, channels, height, width), dtype, device)
+    index = torch.randint(batch, (count, 1))
+    ends = torch.rand(count, 2, 2).sort(1).values.flatten(1) * 8 * width
+    rois = torch.cat([index, ends], dim=1).to(rois_dtype).to(device)
+    grad = tensor((count, channels // bins**2, bins, bins), dtype, device)
+    direct.op("psroi", backend)(features, rois, bins, 1 / 8, convention)
+    backward = direct.op("psroi", backend, backward=True)
+    backward(grad, rois, batch, height, width, 1 / 8, convention)
+
+
+def main(backend: str, device: str = "cuda") -> None:
     torch.manual_seed(0)
-    lesionkit.use_backend(backend)
-    for shape in ATTENTION_SHAPES:
-        for dtype in (torch.float32, torch.bfloat16):
-            x, first, second = (
-                torch.randn(shape, device="cuda").to(dtype).requires_grad_() for _ in range(3)
-            )
-            lesionkit.contextual_attention(x, first).sum().backward()
-            lesionkit.spatial_attention(x, first).sum().backward()
-            lesionkit.dual_attention(x, first, second).sum().backward()
-    for batch, channels, height, width, count in POOLING_CASES:
-        side = {98: 7, 12: 2, 1: 1}[channels]
-        features = torch.randn(batch, channels, height, width, device="cuda", requires_grad=True)
-        ends = torch.rand(count, 2, 2, device="cuda").sort(1).values.flatten(1) * 8 * width
-        index = torch.randint(batch, (count, 1), device="cuda")
-        rois = torch.cat([index, ends], dim=1)
-        for convention in ("rfcn", "torchvision"):
-            for typed in (rois, rois.double()):
-                pooled = lesionkit.ps_roi_pool(features, typed, side, 1 / 8, convention)
-                pooled.sum().backward()
-    torch.cuda.synchronize()
+    with torch.inference_mode():
+        for case in attention_cases():
+            attend(case, backend, device)
+        for case in pooling_cases():
+            pool(case, backend, device)
+    if device == "cuda":
+        torch.cuda.synchronize()
     print(f"{backend}: every kernel ran")
 
 

@@ -1,51 +1,28 @@
 """Timing on a GPU: kernels with a cold L2 cache, calls from Python, and peak memory.
 
-Kernels are timed inside one CUDA graph that runs the same call over several sets of inputs, each
-with outputs of its own. The sets together are several times the L2 cache, so that every call finds
-it cold, and a graph leaves out what Python and the launches cost.
+Kernels are timed inside one CUDA graph that runs the same call over several sets of inputs. What a
+call returns is kept, so that every call writes memory of its own; what it frees inside, the next
+may use again. The sets together are several times the L2 cache, so that every call finds it cold,
+and a graph leaves out what Python and the launches cost.
 
-Without a GPU the same code runs once on the CPU, to be tested; such figures mean nothing.
+Without a GPU the same calls run once on the CPU, for a dry run; such figures mean nothing.
 """
 
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor
 
 Call = Callable[..., object]
 CACHES = 4  # the sets together are this many times the L2 cache
 REPEATS = 7
+CALLS = 50  # in a row from Python: fewer launches than the device's queue holds
 
 
 def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def describe() -> dict[str, object]:
-    """What a figure must name: device, driver, versions."""
-    facts = {"torch": torch.__version__, "triton": _version("triton"), "cupy": _version("cupy")}
-    if not torch.cuda.is_available():
-        return {"device": "cpu (dry run)"} | facts
-    properties = torch.cuda.get_device_properties(0)
-    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
-    driver = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
-    return {
-        "device": properties.name,
-        "compute_capability": f"{properties.major}.{properties.minor}",
-        "l2_cache_bytes": properties.L2_cache_size,
-        "driver": driver or "unknown",
-        "cuda": torch.version.cuda,
-    } | facts
-
-
-def _version(module: str) -> str | None:
-    try:
-        return __import__(module).__version__
-    except ImportError:
-        return None
 
 
 def num_sets(bytes_of_a_set: int) -> int:
@@ -57,23 +34,27 @@ def num_sets(bytes_of_a_set: int) -> int:
 
 
 def cold_seconds(call: Call, sets: Sequence[tuple]) -> float:
-    """Median seconds of one call, each on another of `sets`, in one captured graph."""
+    """Median seconds of one call, each on another of `sets`, in one captured graph.
+
+    A call that differentiates must run its forward itself: autograd works on the stream of the
+    forward, and no stream but the captured one may take part in a capture.
+    """
     if not torch.cuda.is_available():
         start = time.perf_counter()
         call(*sets[0])
         return time.perf_counter() - start
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):  # compiles, loads, and fills the allocator
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):  # compiles, loads, and fills the allocator
         for _ in range(3):
             call(*sets[0])
-    torch.cuda.current_stream().wait_stream(side)
+    torch.cuda.current_stream().wait_stream(stream)
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        # Kept until the graph is done: memory used again at once would be written in the cache.
+    with torch.cuda.graph(graph, stream=stream):
         results = [call(*inputs) for inputs in sets]
     graph.replay()
+    torch.cuda.synchronize()
     seconds = []
     for _ in range(REPEATS):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -88,24 +69,25 @@ def cold_seconds(call: Call, sets: Sequence[tuple]) -> float:
 
 def copy_seconds(num_bytes: int) -> float:
     """Median seconds of copying `num_bytes` from one tensor to another, cold."""
+    options = {"dtype": torch.uint8, "device": device()}
     sets = [
-        tuple(torch.empty(num_bytes, dtype=torch.uint8, device=device()) for _ in range(2))
+        (torch.randint(256, (num_bytes,), **options), torch.empty(num_bytes, **options))
         for _ in range(num_sets(2 * num_bytes))
     ]
     return cold_seconds(lambda source, target: target.copy_(source), sets)
 
 
-def call_seconds(call: Call, inputs: tuple, calls: int = 300) -> float:
+def call_seconds(call: Call, inputs: tuple) -> float:
     """Median host seconds of a call: what Python and the launch cost while the GPU keeps up."""
     samples = []
     for _ in range(REPEATS if torch.cuda.is_available() else 1):
-        for _ in range(20):
+        for _ in range(5):
             call(*inputs)
         synchronize()
         start = time.perf_counter()
-        for _ in range(calls):
+        for _ in range(CALLS):
             call(*inputs)
-        samples.append((time.perf_counter() - start) / calls)
+        samples.append((time.perf_counter() - start) / CALLS)
         synchronize()
     return statistics.median(samples)
 
@@ -123,10 +105,52 @@ def peak_bytes(call: Call, inputs: tuple) -> int:
     return torch.cuda.max_memory_allocated() - before
 
 
+def measured(
+    row: dict,
+    call: Call,
+    sets: Sequence[tuple],
+    context: Callable[[], AbstractContextManager] = nullcontext,
+    moved: int | None = None,
+    copy: float | None = None,
+    peak: bool = False,
+) -> dict:
+    """`row` with what `call` costs within `context`, or with the error that it ended in.
+
+    `moved` is how many bytes must move, `copy` the seconds of a copy that moves as many.
+    """
+    try:
+        with context():
+            seconds = cold_seconds(call, sets)
+            row |= {
+                "microseconds": seconds * 1e6,
+                "call_microseconds": call_seconds(call, sets[0]) * 1e6,
+            }
+            if peak:
+                row |= {"peak_bytes": peak_bytes(call, sets[0])}
+    except Exception as error:  # one that cannot run must not end the measurement
+        return row | {"error": described(error)}
+    if moved is not None:
+        row |= {"bytes": moved, "bytes_per_second": moved / seconds}
+    if copy is not None:
+        row |= {"fraction_of_copy": copy / seconds}
+    return row
+
+
+def described(error: Exception) -> str:
+    """An error's type and the first line of its message."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def alive() -> bool:
+    """Whether the device still works; after some errors nothing does in this process."""
+    try:
+        synchronize()
+    except RuntimeError:
+        return False
+    return True
+
+
 def synchronize() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-
-
-def total_bytes(tensors: Sequence[Tensor]) -> int:
-    return sum(tensor.nbytes for tensor in tensors)
