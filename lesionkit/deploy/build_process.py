@@ -43,7 +43,7 @@ def build(
 
     Returns:
         What is known about the plan now: {"runtime", "version", "compute_capability", "batch",
-        "plugin_layers"}, the last by their names in the ONNX file.
+        "plugin_layers"}, the last by the names of their nodes.
 
     Raises InputError with TensorRT's own words.
     """

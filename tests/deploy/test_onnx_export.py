@@ -10,6 +10,8 @@ import torch
 from lesionkit import __version__
 from lesionkit.deploy import read_metadata
 
+from .detector_plans import check, forms, needs_rtx, precisions
+
 FORMS = ("native", "plugin")
 
 
@@ -154,3 +156,10 @@ def test_the_file_is_whole_and_says_nothing_of_this_machine(exported):
     assert b"external" not in content
     assert b".py" not in content
     assert path.stat().st_size < 4 * 300_000
+
+
+@needs_rtx
+@forms
+@precisions
+def test_plan(tmp_path, exported, trained, form, precision):
+    check(exported(form, precision), form, precision, trained, tmp_path)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from lesionkit.deploy import export_onnx
 from lesionkit.models import LesionDetector
 
 from .detector_plans import check, forms, needs_rtx, precisions
@@ -16,4 +17,7 @@ def detector():
 @forms
 @precisions
 def test_plan(tmp_path, detector, form, precision):
-    check(tmp_path, detector, 512, form, precision)
+    """VGG16, three images of 512 x 512."""
+    file = tmp_path / "detector.onnx"
+    export_onnx(detector, file, form=form, precision=precision)
+    check(file, form, precision, detector, tmp_path)
