@@ -15,7 +15,11 @@ from lesionkit.deploy.plan import capability_of, write_description
 from lesionkit.errors import InputError
 from lesionkit.files import atomic_write
 
-_ROOT = Path(__file__).parents[2]
+# Found where this process found it, but after everything else: not every folder is clean.
+_CHILD = (
+    f"import sys; sys.path.append({str(Path(__file__).parents[2])!r}); "
+    "from lesionkit.deploy.build_process import main; main()"
+)
 
 
 def build_engine(
@@ -100,7 +104,7 @@ def _in_a_process(runtime: str, build: dict[str, Any]) -> dict[str, Any]:
         request = {"runtime": runtime, "build": build, "report": str(report)}
         done = subprocess.run(
             # -P: a file in the current folder that is called onnx.py is none of ours.
-            [sys.executable, "-P", "-m", "lesionkit.deploy.build_process"],
+            [sys.executable, "-P", "-c", _CHILD],
             input=json.dumps(request).encode(),
             capture_output=True,
             env=_environment(Path(scratch)),
@@ -124,15 +128,13 @@ def _environment(scratch: Path) -> dict[str, str]:
     there is none. It must lead to the very file that the wheel loads: a copy would be a second
     library without the state of the first. The loader reads its path only when a process starts.
     """
-    environment = {**os.environ, "PYTHONPATH": _joined(_ROOT, os.environ.get("PYTHONPATH"))}
+    environment = dict(os.environ)
     libraries = find_spec("tensorrt_rtx_libs")
     for folder in libraries.submodule_search_locations if libraries else ():
         for library in Path(folder).glob("libtensorrt_rtx.so.*"):
             (scratch / "libtensorrt_rtx.so").symlink_to(library)
-            path = _joined(scratch, os.environ.get("LD_LIBRARY_PATH"))
-            return {**environment, "LD_LIBRARY_PATH": path}
+            # No empty entry, which would stand for the current folder.
+            paths = [str(scratch), *filter(None, [environment.get("LD_LIBRARY_PATH")])]
+            environment["LD_LIBRARY_PATH"] = os.pathsep.join(paths)
+            break
     return environment
-
-
-def _joined(first: Path, rest: str | None) -> str:
-    return f"{first}{os.pathsep}{rest}" if rest else str(first)

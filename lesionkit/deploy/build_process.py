@@ -1,7 +1,7 @@
 """The child process of ``build_engine``: ONNX in, plan out; see lesionkit/deploy/build.py.
 
-``python -m lesionkit.deploy.build_process`` reads a request as JSON from standard input, writes
-the plan, and a report as JSON: about the plan, or {"error": ...}.
+It reads a request as JSON from standard input, writes the plan, and a report as JSON: about the
+plan, or {"error": ...}.
 """
 
 import ctypes
@@ -126,7 +126,3 @@ def _profile(builder: Any, network: Any, batch: list[int], onnx: str) -> Any:
             )
         profile.set_shape(tensor.name, *((size, *rest) for size in batch))
     return profile
-
-
-if __name__ == "__main__":
-    main()
