@@ -4,8 +4,7 @@ Builds the CUDA library if it is missing or older than its sources, runs the tes
 runs compute-sanitizer over small cases of every kernel, and measures, the sizes that matter most
 first. What is found goes to bench/results/<device>.json after every step, with a table beside it;
 what a run does not reach stays as earlier runs found it. Stops when the time is up: call it again
-with --missing for the rest, or split it by parts, shapes and types. PYTEST_ADDOPTS="-n 4" spreads
-the tests over processes where pytest-xdist is.
+with --missing for the rest, or split it by parts, shapes and types.
 
 Exits with 3 if there is no GPU, with 1 if a check fails or something cannot be measured.
 """
@@ -16,6 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from bench.gpu import checks, points, results
 
 PARTS = ("build", "tests", "sanitizer", *points.OPS)
 # Of the time that is left when its turn comes, against those behind it.
-SHARES = {"tests": 3, "sanitizer": 3, "measurements": 6}
+SHARES = {"tests": 4, "sanitizer": 3, "measurements": 5}
 
 
 def main() -> int:
@@ -65,12 +65,15 @@ def main() -> int:
             if arguments.missing:
                 wanted = results.missing_points(result, wanted)
             measure(result, wanted, until, name, keep, compiled=not arguments.dry_run)
-        elif part == "tests":
-            check(result, part, checks.marked_tests(), checks.test_file, until, name, keep,
-                  arguments.missing)  # fmt: skip
         else:
-            check(result, part, checks.sanitizer_checks(backends), checks.sanitizer, until, name,
-                  keep, arguments.missing)  # fmt: skip
+            if part == "tests":
+                every, run_one, at_once = checks.test_checks(), checks.tests, 1
+            else:
+                every, run_one = checks.sanitizer_checks(backends), checks.sanitizer
+                at_once = len(checks.TOOLS)
+            result.setdefault(part, {"rows": []})["expected"] = every
+            wanted = results.missing_checks(result, part, every) if arguments.missing else every
+            check(result, part, wanted, run_one, at_once, until, name, keep)
     return _conclude(result, name, arguments)
 
 
@@ -99,25 +102,28 @@ def check(
     part: str,
     names: list[str],
     run_one: Callable[[str, float], dict],
+    at_once: int,
     until: float,
     run: str,
     keep: Callable[[], None],
-    missing: bool,
 ) -> None:
-    """Run checks one after the other, none of them longer than twice its share of the time."""
-    result.setdefault(part, {"rows": []})["expected"] = names
-    wanted = results.missing_checks(result, part, names) if missing else names
-    for position, name in enumerate(wanted):
-        left = until - time.time()
+    """Run checks, some at once, none of them longer than twice its share of the time."""
+
+    def outcome(name: str) -> dict:
         if left < 1:
-            row = {"check": name, "outcome": results.TIMED_OUT}
-        else:
-            try:
-                row = run_one(name, min(left, 2 * left / (len(wanted) - position)))
-            except OSError as error:
-                row = {"check": name, "outcome": "failed", "reason": str(error)}
-        results.add_check(result, part, row, run)
-        keep()
+            return {"check": name, "outcome": results.TIMED_OUT}
+        try:
+            return run_one(name, min(left, 2 * left * len(group) / behind))
+        except OSError as error:
+            return {"check": name, "outcome": "failed", "reason": str(error)}
+
+    for start in range(0, len(names), at_once):
+        group, behind = names[start : start + at_once], len(names) - start
+        left = until - time.time()
+        with ThreadPoolExecutor(at_once) as pool:
+            for row in pool.map(outcome, group):
+                results.add_check(result, part, row, run)
+                keep()
 
 
 def measure(

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from bench.gpu.machine import ROOT, find_tool
 from bench.gpu.results import TIMED_OUT
 
-# Folders of tests that import nothing but what a host for GPUs has; see marked_tests.
+# Folders of tests that import nothing but what a host for GPUs has.
 TEST_FOLDERS = ("gpu", "ops", "kernels", "csrc")
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 SUMMARY = r"(?:ERROR SUMMARY: (\d+) error|RACECHECK SUMMARY: (\d+) hazard)"
@@ -52,21 +52,30 @@ def build(deadline: float) -> None:
     os.execve(sys.executable, sys.orig_argv, os.environ | {DEADLINE: str(deadline)})
 
 
-def marked_tests() -> list[str]:
-    """The test files with tests that are marked `gpu`, the marks of tests/gpu first."""
-    files = [
-        path
-        for folder in TEST_FOLDERS
-        for path in sorted((ROOT / "tests" / folder).rglob("test_*.py"))
-        if re.search(r"mark\.gpu|from tests\.gpu import .*\bgpu\b", path.read_text())
-    ]
-    return [str(path.relative_to(ROOT)) for path in files]
+def test_checks() -> list[str]:
+    """The test files with tests that are marked `gpu`, or the classes in them."""
+    found = []
+    for folder in TEST_FOLDERS:
+        for path in sorted((ROOT / "tests" / folder).rglob("test_*.py")):
+            text, name = path.read_text(), str(path.relative_to(ROOT))
+            if re.search(r"mark\.gpu|from tests\.gpu import .*\bgpu\b", text):
+                classes = re.findall(r"^class (Test\w+)", text, re.M)
+                outside = re.search(r"^def test_", text, re.M)
+                found += [f"{name}::{each}" for each in classes if not outside] or [name]
+    return found
 
 
-def test_file(path: str, seconds: float) -> dict:
-    """The outcome of a file's tests marked `gpu`, with pytest's counts."""
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", path]
-    return {"check": path} | outcome_of_tests(*run(path, command, seconds))
+def tests(check: str, seconds: float) -> dict:
+    """The outcome of a file's tests marked `gpu`, or of a class's, with pytest's counts."""
+    return {"check": check} | outcome_of_tests(*run(check, test_command(check), seconds))
+
+
+def test_command(check: str) -> list[str]:
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
+    # Most of the time goes into compiling for the host. Large tensors need the device alone.
+    if find_spec("xdist") and "test_large" not in check:
+        command += ["-n", str(max(1, min(8, os.cpu_count() // 2)))]
+    return [*command, check]
 
 
 def outcome_of_tests(code: int | None, text: str) -> dict:
@@ -80,8 +89,9 @@ def outcome_of_tests(code: int | None, text: str) -> dict:
 
 
 def sanitizer_checks(backends: Iterable[str]) -> list[str]:
-    """Tool and backend of every run, the tools that matter most first."""
-    return [f"{tool} {name}" for tool in TOOLS for name in backends if name != "reference"]
+    """Tool and backend of every run; the kernels of `nvrtc` are those of `cuda`, and come last."""
+    there = [name for name in ("cuda", "triton", "nvrtc") if name in backends]
+    return [f"{tool} {name}" for name in there for tool in TOOLS]
 
 
 def sanitizer(check: str, seconds: float) -> dict:

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
-import lesionkit
+from lesionkit.ops import use_backend  # which registers them
 
 NAMES = {name: f"{name}_attention" for name in ("contextual", "spatial", "dual")}
 NAMES["psroi"] = "ps_roi_pool"
@@ -22,5 +22,5 @@ def op(name: str, backend: str, backward: bool = False) -> Callable:
 @contextmanager
 def running(backend: str, mode: Callable[[], AbstractContextManager]) -> Iterator[None]:
     """Public ops run on `backend`, in torch.no_grad or another mode of autograd."""
-    with lesionkit.use_backend(backend), mode():
+    with use_backend(backend), mode():
         yield

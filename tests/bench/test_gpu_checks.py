@@ -78,15 +78,16 @@ def test_a_build_that_fails(code, message, monkeypatch):
 
 
 def test_every_file_with_tests_for_a_gpu_is_run():
-    files = checks.marked_tests()
-    assert "tests/gpu/test_attention.py" in files
-    assert {Path(f).parent.name for f in files} >= {"gpu"}
+    found = checks.test_checks()
+    assert "tests/gpu/test_attention.py::TestSpatial" in found
+    assert "tests/gpu/test_large.py" in found
+    files = {check.partition("::")[0] for check in found}
     marked = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "tests").rglob("test_*.py")
         if re.search(r"^pytestmark = .*\bgpu\b|^@pytest\.mark\.gpu", path.read_text(), re.M)
     }
-    assert marked <= set(files)
+    assert marked <= files
 
 
 def test_tests_for_a_gpu_import_what_its_host_has():
@@ -97,12 +98,22 @@ def test_tests_for_a_gpu_import_what_its_host_has():
         f"sys.modules.update(dict.fromkeys({absent!r}))\n"
         "import pytest\n"
         "sys.exit(pytest.main(['-q', '-m', 'gpu', '--collect-only', '-p', 'no:cacheprovider',"
-        f" *{checks.marked_tests()!r}]))"
+        f" *{checks.test_checks()!r}]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+
+def test_tests_spread_over_processes_where_they_can(monkeypatch):
+    monkeypatch.setattr(checks, "find_spec", lambda name: name == "xdist")
+    assert checks.test_command("tests/gpu/test_psroi.py")[-3] == "-n"
+    assert "-n" not in checks.test_command("tests/gpu/test_large.py")
+    monkeypatch.setattr(checks, "find_spec", lambda _: None)
+    command = checks.test_command("tests/gpu/test_psroi.py")
+    assert command[1:6] == ["-m", "pytest", "-q", "-m", "gpu"]
+    assert command[-1] == "tests/gpu/test_psroi.py"
 
 
 @pytest.mark.parametrize(
@@ -147,7 +158,7 @@ def test_outcome_of_the_sanitizer(code, text, outcome, errors):
 
 def test_sanitizer_commands():
     names = checks.sanitizer_checks(("reference", "triton", "cuda"))
-    assert names[:3] == ["memcheck triton", "memcheck cuda", "racecheck triton"]
+    assert names[:2] == ["memcheck cuda", "racecheck cuda"]
     assert len(names) == 8
     for name in names:
         tool, backend = name.split()
