@@ -94,7 +94,7 @@ class Engine:
                 raise RuntimeError("the engine runs in no other CUDA graph; use cuda_graph=True")
             stream = torch.cuda.current_stream()
             stream.wait_event(self._ran)  # the memory of a context serves one run at a time
-            images = images.contiguous()
+            images = images.detach().contiguous()
             outputs = self._replay(images) if self._graphs is not None else self._run(images)
             self._ran.record(stream)
         return outputs

@@ -51,6 +51,7 @@ def test_runs_on_tensors(monkeypatch, plan):
     turned = images(2).transpose(3, 4).contiguous().transpose(3, 4)
     assert not turned.is_contiguous()
     assert_right(engine(turned), images(2))
+    assert_right(engine(images(2).requires_grad_()), images(2))
 
 
 def test_half_precision(monkeypatch, plan):
@@ -118,7 +119,8 @@ def test_order_on_the_default_stream(monkeypatch, plan):
 def test_graphs(monkeypatch, plan):
     engine, trt = start(monkeypatch, plan, current=77, cuda_graph=True)
     first, other, last = images(2), images(2) + 1, images(3)
-    outputs = engine(first)
+    outputs = engine(first.clone().requires_grad_())
+    assert not any(output.requires_grad for output in outputs.values())
     assert_right(outputs, first)
     launched = [event for event in trt.events if event[0] == "launch"]
     assert len(launched) == 2  # a run before the recorded one
