@@ -114,7 +114,7 @@ def check(
             return {"check": name, "outcome": results.TIMED_OUT}
         try:
             return run_one(name, min(left, 2 * left * len(group) / behind))
-        except OSError as error:
+        except Exception as error:  # such as no memory for another process
             return {"check": name, "outcome": "failed", "reason": str(error)}
 
     for start in range(0, len(names), at_once):

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterable
 from importlib.util import find_spec
+from pathlib import Path
 
 from bench.gpu.machine import ROOT, find_tool
 from bench.gpu.results import TIMED_OUT
@@ -45,7 +46,11 @@ def build(deadline: float) -> None:
         raise SystemExit("lesionkit was installed, but not from this checkout")
     install = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-build-isolation"]
     command = [*install, "-e", str(ROOT)]
-    code, _ = run("build", command, deadline - time.time(), {"LESIONKIT_CUDA": "1"})
+    environment = {"LESIONKIT_CUDA": "1"}
+    nvcc = find_tool("nvcc")
+    if nvcc and "CUDA_HOME" not in os.environ:
+        environment["CUDA_HOME"] = str(Path(nvcc).parents[1])
+    code, _ = run("build", command, deadline - time.time(), environment)
     if code != 0:
         raise SystemExit("the CUDA library was not built" + (" in time" if code is None else ""))
     # Only a new process sees the package that was installed.
@@ -67,7 +72,9 @@ def test_checks() -> list[str]:
 
 def tests(check: str, seconds: float) -> dict:
     """The outcome of a file's tests marked `gpu`, or of a class's, with pytest's counts."""
-    return {"check": check} | outcome_of_tests(*run(check, test_command(check), seconds))
+    command = test_command(check)
+    environment = {"OMP_NUM_THREADS": "2"} if "-n" in command else {}
+    return {"check": check} | outcome_of_tests(*run(check, command, seconds, environment))
 
 
 def test_command(check: str) -> list[str]:

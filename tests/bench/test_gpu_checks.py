@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench.gpu import checks, machine
 
@@ -55,12 +56,14 @@ def test_the_build_starts_this_program_anew_with_its_deadline(checkout, monkeypa
     started = []
     monkeypatch.setattr(checks, "built", lambda: False)
     monkeypatch.setattr(checks, "run", lambda *a: started.append(a) or (0, ""))
+    monkeypatch.setattr(checks, "find_tool", {"nvcc": "/cuda/bin/nvcc"}.get)
+    monkeypatch.delenv("CUDA_HOME", raising=False)
     monkeypatch.setattr(os, "execve", lambda *a: started.append(a))
     deadline = time.time() + 100
     checks.build(deadline)
     (_, command, seconds, environment), (program, arguments, kept) = started
     assert command[1:4] == ["-m", "pip", "install"]
-    assert environment == {"LESIONKIT_CUDA": "1"}
+    assert environment == {"LESIONKIT_CUDA": "1", "CUDA_HOME": "/cuda"}
     assert 90 < seconds <= 100
     assert (program, arguments) == (sys.executable, sys.orig_argv)
     assert float(kept[checks.DEADLINE]) == deadline
@@ -114,6 +117,14 @@ def test_tests_spread_over_processes_where_they_can(monkeypatch):
     command = checks.test_command("tests/gpu/test_psroi.py")
     assert command[1:6] == ["-m", "pytest", "-q", "-m", "gpu"]
     assert command[-1] == "tests/gpu/test_psroi.py"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="takes long where they run")
+def test_a_real_file_of_tests_is_run_and_counted():
+    row = checks.tests("tests/gpu/test_large.py", 300)
+    assert row["check"] == "tests/gpu/test_large.py"
+    assert row["outcome"] == "skipped"
+    assert row["skipped"] >= 1
 
 
 @pytest.mark.parametrize(
