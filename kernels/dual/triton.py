@@ -2,7 +2,7 @@
 
 A program owns the M planes of one sample and channel: the only set of cells that holds whole planes
 and whole columns. It first reads the spatial logits for the planes' maxima, then walks over tiles
-of of columns with their M images unrolled. Small planes stay in registers in between, so that each
+of columns with their M images unrolled. Small planes stay in registers in between, so that each
 tensor moves once. Larger ones do not fit: M planes of 64 x 64 cells are up to 147 KB of each
 tensor, and the register file is 256 KB. Their spatial logits are read again, which costs no memory
 traffic as long as the second-level cache still has them: it is told to keep them, and to let go of

@@ -31,7 +31,7 @@ REGISTERS = {
     r"contextual::backward<2, 2, 8, 3>": 96,
     r"contextual::backward<2, 2, 8, 5>": 128,
     r"contextual::backward<2, 2, 8, 7>": 168,
-    r"contextual::backward<2, 2, 8, 9>": 255,
+    r"contextual::backward<2, 2, 8, 9>": 254,
     r"contextual::(for|back)ward_any<.*>": 64,
     r"spatial::forward<., ., 1, \w+, \w+>": 40,
     r"spatial::forward<., ., 2, \w+, \w+>": 48,
