@@ -30,7 +30,7 @@ def built() -> bool:
         for folder in ("csrc", "kernels")
         for path in (ROOT / folder).rglob("*")
         # The TensorRT plugins are a library of their own, which nothing here needs.
-        if path.suffix in kinds and "tensorrt" not in path.parts
+        if path.suffix in kinds and "tensorrt" not in path.relative_to(ROOT).parts
     ]
     newest = max(path.stat().st_mtime for path in sources)
     libraries = [ROOT / "lesionkit" / f"liblesionkit_{name}.so" for name in ("cpu", "cuda")]
