@@ -20,7 +20,8 @@ assert "cpu" in lesionkit.available_backends(), lesionkit.available_backends()
 if shutil.which("nvcc") and torch.version.cuda:
     assert "cuda" in lesionkit.available_backends("cuda"), lesionkit.available_backends("cuda")
 if shutil.which("nvcc") and os.environ.get("TENSORRT_INCLUDE_DIR"):
-    assert resources.files("lesionkit").joinpath("liblesionkit_tensorrt.so").is_file()
+    for name in ("liblesionkit_tensorrt.so", "liblesionkit_tensorrt_register.so"):
+        assert resources.files("lesionkit").joinpath(name).is_file(), name
 for op in ("contextual", "spatial", "dual", "psroi"):
     for source in ("kernel.cuh", "triton.py", "nvrtc.py"):
         assert resources.files(f"lesionkit.kernels.{op}").joinpath(source).is_file(), (op, source)

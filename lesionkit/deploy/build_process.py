@@ -56,6 +56,8 @@ def build(
     if not parser.parse_from_file(onnx):
         raise InputError(f"{onnx}: {trt.__name__} cannot parse it: {_parse_problem(parser, log)}")
     config = builder.create_builder_config()
+    if hasattr(trt.BuilderFlag, "TF32"):  # on by default, and it keeps 10 bits of float32's 23
+        config.clear_flag(trt.BuilderFlag.TF32)
     if compute_capability is not None:
         _set_compute_capability(trt, config, compute_capability)
     config.add_optimization_profile(_profile(builder, network, batch, onnx))

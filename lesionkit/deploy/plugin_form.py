@@ -49,6 +49,8 @@ def ps_roi_pool(
 
 
 def _node(op_type: str, inputs: tuple[Tensor, ...], shape: tuple, **attributes) -> Tensor:
+    # TensorRT before 10.10 reads namespace and version from these attributes alone.
+    attributes |= {"plugin_namespace": DOMAIN, "plugin_version": str(DOMAIN_VERSION)}
     return torch.onnx.ops.symbolic(
         f"{DOMAIN}::{op_type}",
         inputs,

@@ -126,10 +126,16 @@ def test_nodes(exported, form):
             for node in model.graph.node
             if node.domain
         }
+        plugin = {"plugin_namespace": b"lesionkit", "plugin_version": b"1"}
         assert attributes == {
-            "ContextualAttention": {"temperature": 2.0},
-            "SpatialAttention": {"temperature": 3.0},
-            "PSRoIPool": {"output_size": 5, "spatial_scale": 0.25, "convention": b"rfcn"},
+            "ContextualAttention": {"temperature": 2.0, **plugin},
+            "SpatialAttention": {"temperature": 3.0, **plugin},
+            "PSRoIPool": {
+                "output_size": 5,
+                "spatial_scale": 0.25,
+                "convention": b"rfcn",
+                **plugin,
+            },
         }
 
 

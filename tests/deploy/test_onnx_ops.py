@@ -37,6 +37,9 @@ def test_native_form_equals_the_ops(tmp_path):
         torch.testing.assert_close(torch.from_numpy(y), expected, rtol=1e-5, atol=1e-6)
 
 
+PLUGIN = {"plugin_namespace": b"lesionkit", "plugin_version": b"1"}
+
+
 @pytest.mark.parametrize("kind", [torch.float32, torch.float16])
 def test_plugin_form_has_a_node_for_each_op(tmp_path, kind):
     model = exported(tmp_path / "a.onnx", "plugin", kind)
@@ -50,12 +53,12 @@ def test_plugin_form_has_a_node_for_each_op(tmp_path, kind):
         for node in model.graph.node
     }
     assert nodes == {
-        "ContextualAttention": ("lesionkit", ["x", "logits"], {"temperature": 1.5}),
-        "SpatialAttention": ("lesionkit", ["x", "logits"], {"temperature": 2.5}),
+        "ContextualAttention": ("lesionkit", ["x", "logits"], {"temperature": 1.5, **PLUGIN}),
+        "SpatialAttention": ("lesionkit", ["x", "logits"], {"temperature": 2.5, **PLUGIN}),
         "DualAttention": (
             "lesionkit",
             ["x", "logits", "logits"],
-            {"contextual_temperature": 2.0, "spatial_temperature": 3.5},
+            {"contextual_temperature": 2.0, "spatial_temperature": 3.5, **PLUGIN},
         ),
     }
     assert {o.domain: o.version for o in model.opset_import} == {"": 18, "lesionkit": 1}
