@@ -22,6 +22,7 @@ _TYPES = {
     "BOOL": torch.bool,
 }
 INPUT = "images"
+_ALIGNMENT = 256  # bytes, of what set_tensor_address takes
 
 
 class Engine:
@@ -84,7 +85,8 @@ class Engine:
 
         Returns:
             "boxes" [B, N, 4] and "scores" [B, N], float32, by falling score and padded with
-            zeros; "count" [B], int32, how many are detections, -1 if numbers were not finite.
+            zeros; "count" [B], int32, how many are detections; -1 if numbers were not finite, -2
+            if non-maximum suppression did not settle.
 
         Raises ValueError or TypeError about ``images``, RuntimeError if TensorRT fails.
         """
@@ -103,7 +105,8 @@ class Engine:
         """Per sample {"boxes": [n, 4], "scores": [n]}, as ``LesionDetector`` in evaluation mode.
 
         Boxes are inclusive xyxy pixels of the preprocessed image, by falling score. Raises as a
-        call does, and FloatingPointError for a sample whose numbers were not finite.
+        call does, FloatingPointError for a sample whose numbers were not finite, and RuntimeError
+        for one on which non-maximum suppression did not settle.
         """
         found = self(images)
         counts = found["count"].tolist()
@@ -111,6 +114,11 @@ class Engine:
             raise FloatingPointError(
                 f"scores or boxes of sample {counts.index(-1)} are not finite; the weights are "
                 "broken, or too large for float16"
+            )
+        if -2 in counts:
+            raise RuntimeError(
+                f"sample {counts.index(-2)} has longer chains of overlapping boxes than the graph "
+                "has rounds of non-maximum suppression for; run it with LesionDetector"
             )
         rows = zip(found["boxes"], found["scores"], counts, strict=True)
         return [{"boxes": boxes[:n], "scores": scores[:n]} for boxes, scores, n in rows]

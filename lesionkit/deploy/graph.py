@@ -4,7 +4,8 @@ It computes what ``LesionDetector`` computes in evaluation mode, from the same l
 box arithmetic. Where the model drops boxes, the graph marks them, so that no shape but the batch
 hangs on the data and nothing branches: TensorRT-RTX has neither NonMaxSuppression nor NonZero, and
 an engine with either, or with a loop, cannot be captured into a CUDA graph. It runs in torch as it
-stands.
+stands. Of equal scores ONNX takes the first, as the model does; torch's and TensorRT's TopK promise
+no order.
 """
 
 import numpy as np
@@ -17,7 +18,8 @@ from lesionkit.models.boxes import Size
 
 MAX_TOPK = 3840  # what TensorRT's TopK chooses at most
 PORTION = 2000  # boxes that go through NMS at once: it compares all with all
-ROUNDS = 32  # of NMS, see suppress
+
+NOT_FINITE, NOT_SETTLED = -1, -2  # in the place of a count
 
 
 class DetectorGraph(nn.Module):
@@ -26,20 +28,22 @@ class DetectorGraph(nn.Module):
     Returns:
         boxes: [B, N, 4] float32, inclusive xyxy pixels, N = ``config.rpn_post_nms[1]``.
         scores: [B, N] float32, falling.
-        count: [B] int32, how many rows are detections; the rest is zeros. -1 for a sample whose
-            numbers were not finite, where the model raises FloatingPointError.
+        count: [B] int32, how many rows are detections; the rest is zeros. NOT_FINITE for a sample
+            whose numbers were not finite, where the model raises FloatingPointError; NOT_SETTLED
+            where non-maximum suppression needs more rounds than the graph has.
     """
 
     def __init__(self, model: LesionDetector, size: Size) -> None:
         super().__init__()
         self.model = model
         self.size = size
+        self.rounds = nms_rounds(size, model.rpn.stride, model.config.rpn_post_nms[1])
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         model, config = self.model, self.model.config
         count = config.rpn_post_nms[1]
         features, anchor_logits, anchor_deltas = model.features(images)
-        rois, is_roi = self._propose(anchor_logits, anchor_deltas)
+        rois, is_roi, rois_settled = self._propose(anchor_logits, anchor_deltas)
 
         maps = model.head.position_maps(features)
         pooled = model.head.pool(maps, _numbered(box_ops.to_inclusive(rois), is_roi))
@@ -48,46 +52,73 @@ class DetectorGraph(nn.Module):
 
         scores, order = torch.where(keep & is_roi, scores, -1.0).topk(count)
         rows = torch.cat((_take(boxes, order), scores[..., None]), -1)
-        rows, found = _best(rows, scores >= 0, config.nms_iou, count)
+        rows, found, settled = self._best(rows, scores >= 0, config.nms_iou)
         finite = _is_finite(anchor_logits, anchor_deltas) & _is_finite(logits, deltas)
+        number = torch.where(settled & rois_settled, found.sum(1, dtype=torch.int32), NOT_SETTLED)
         return (
             torch.where(found[..., None], box_ops.to_inclusive(rows[..., :4]), 0.0),
             torch.where(found, rows[..., 4], 0.0),
-            torch.where(finite, found.sum(1, dtype=torch.int32), -1),
+            torch.where(finite, number, NOT_FINITE),
         )
 
-    def _propose(self, logits: Tensor, deltas: Tensor) -> tuple[Tensor, Tensor]:
-        """The rois [B, N, 4], half-open, and which of them are real [B, N].
+    def _propose(self, logits: Tensor, deltas: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The rois [B, N, 4], half-open, which of them are real [B, N], and all settled [B].
 
         The best anchors go through NMS in portions, each behind the boxes that the portions before
         it have kept. These suppress first, as the better ones do in one go.
         """
         config = self.model.config
-        count = config.rpn_post_nms[1]
         boxes, scores, keep = self.model.rpn.candidates(
             logits, deltas, self.size, config.rpn_min_size
         )
         scores = torch.where(keep & (scores >= 0), scores, -1.0)
         scores, order = _sorted(scores, min(config.rpn_pre_nms[1], scores.shape[1]))
-        rois, is_roi = boxes[:, :0], keep[:, :0]
+        rois, is_roi, settled = boxes[:, :0], keep[:, :0], []
         for better, score in zip(
             _take(boxes, order).split(PORTION, 1), scores.split(PORTION, 1), strict=True
         ):
             rois = torch.cat((rois, better), 1)
             is_roi = torch.cat((is_roi, score >= 0), 1)
-            rois, is_roi = _best(rois, is_roi, config.rpn_nms_iou, count)
-        return rois, is_roi
+            rois, is_roi, is_settled = self._best(rois, is_roi, config.rpn_nms_iou)
+            settled.append(is_settled)
+        return rois, is_roi, torch.stack(settled, 1).all(1)
+
+    def _best(self, rows: Tensor, is_real: Tensor, iou: float) -> tuple[Tensor, Tensor, Tensor]:
+        """The first N of ``rows`` [B, n, 4...], best first, that NMS keeps, which are real, and
+        whether NMS is sure of these.
+
+        Ranks stand for the scores, so that equal scores cannot change the order.
+        """
+        count = self.model.config.rpn_post_nms[1]
+        if (padding := count - rows.shape[1]) > 0:
+            rows = nn.functional.pad(rows, (0, 0, 0, padding))
+            is_real = nn.functional.pad(is_real, (0, padding))
+        ranks = torch.arange(rows.shape[1], 0, -1, device=rows.device, dtype=torch.float32)
+        ranks = torch.where(is_real, ranks, 0.0)
+        kept = suppress(rows[..., :4], ranks, iou, self.rounds)
+        ranks, order = (ranks * (kept > 0).to(ranks.dtype)).topk(count)
+        is_open = (kept.gather(1, order) == 0.5) & (ranks > 0)
+        return _take(rows, order), ranks > 0, ~is_open.any(1)
 
 
-def suppress(boxes: Tensor, ranks: Tensor, iou_threshold: float) -> Tensor:
-    """Greedy NMS of half-open ``boxes`` [B, n, 4]: ``ranks`` [B, n], 0 for what is dropped.
+def nms_rounds(size: Size, stride: int, count: int) -> int:
+    """An even number of rounds for :func:`suppress`.
 
-    A higher rank is better, ranks differ, and 0 is no candidate. Round by round a box is kept
-    unless a better one that is still kept overlaps it by more than ``iou_threshold``. A round
-    settles at least the best open box, and all whose better neighbours are settled. What hangs on
-    a chain of more than ROUNDS boxes, each decided by the one before, may stay open (the detector's
-    boxes settle in under 20); it is kept, since the number of rounds is even: greedy NMS never
-    keeps a box that is dropped here.
+    The longest chains follow smooth scores across the image, from cell to cell. They needed up to
+    1.5 rounds for each cell of its longer side, on ramps and equal scores of one anchor size. No
+    chain needs more than two rounds for each of the ``count`` boxes that are kept, and one.
+    """
+    return 2 * min(-(-max(size) // stride), count + 1)
+
+
+def suppress(boxes: Tensor, ranks: Tensor, iou_threshold: float, rounds: int) -> Tensor:
+    """Greedy NMS of half-open ``boxes`` [B, n, 4]: 1 for what is kept, 0 for what is dropped.
+
+    Of ``ranks`` [B, n] a higher one is better; they differ, but for 0, which is no candidate and
+    means nothing in the result. Round by round a box stays unless a better one that stays overlaps
+    it by more than ``iou_threshold``. A round settles at least the best open box, and all whose
+    better neighbours are settled. What is still open after ``rounds`` is 1/2: rounds that are even
+    in number leave what may be kept, and the next one leaves what must be.
     """
     x1, y1, x2, y2 = boxes.unbind(-1)
     area = (x2 - x1) * (y2 - y1)
@@ -96,19 +127,20 @@ def suppress(boxes: Tensor, ranks: Tensor, iou_threshold: float) -> Tensor:
     # padding compares false.
     overlap = both / (area[:, :, None] + area[:, None] - both)
     suppresses = (overlap > _round_down(iou_threshold)) & (ranks[:, :, None] > ranks[:, None])
-    return ranks * settle(suppresses.to(ranks.dtype), ROUNDS)
+    return settle(suppresses.to(ranks.dtype), rounds)
 
 
 @torch.library.custom_op("lesionkit_deploy::settle", mutates_args=())
 def settle(suppresses: Tensor, rounds: int) -> Tensor:
-    """Who is left [B, n] after ``rounds``: row i of [B, n, n] tells whom i drops while it stands.
+    """Who stays [B, n] after ``rounds`` and after one more, their mean.
 
-    One op, because PyTorch takes seconds to trace each hundred of them.
+    Row i of ``suppresses`` [B, n, n] tells whom i drops while it stays. One op, because PyTorch
+    takes seconds to trace each hundred of them.
     """
-    kept = torch.ones_like(suppresses[:, :1])
-    for _ in range(rounds):
-        kept = (kept @ suppresses < 0.5).to(kept.dtype)
-    return kept[:, 0].clone()
+    after = torch.ones_like(suppresses[:, :1])
+    for _ in range(rounds + 1):
+        before, after = after, (after @ suppresses < 0.5).to(after.dtype)
+    return ((before + after) / 2)[:, 0].clone()
 
 
 @settle.register_fake
@@ -130,20 +162,6 @@ def _round_down(value: float) -> float:
     if float(nearest) > value:
         nearest = np.nextafter(nearest, np.float32(-np.inf))
     return float(nearest)
-
-
-def _best(rows: Tensor, is_real: Tensor, iou: float, count: int) -> tuple[Tensor, Tensor]:
-    """The first ``count`` of ``rows`` [B, n, 4...], best first, that NMS keeps, and which are real.
-
-    Ranks stand for the scores, so that equal scores cannot change the order.
-    """
-    if (padding := count - rows.shape[1]) > 0:
-        rows = nn.functional.pad(rows, (0, 0, 0, padding))
-        is_real = nn.functional.pad(is_real, (0, padding))
-    ranks = torch.arange(rows.shape[1], 0, -1, device=rows.device, dtype=torch.float32)
-    ranks = suppress(rows[..., :4], torch.where(is_real, ranks, 0.0), iou)
-    ranks, order = ranks.topk(count)
-    return _take(rows, order), ranks > 0
 
 
 def _sorted(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -39,9 +39,10 @@ def export_onnx(
 
     Input "images" [B, M, 3, H, W], preprocessed, in the file's precision. Outputs "boxes"
     [B, N, 4] and "scores" [B, N], float32, by falling score and padded with zeros, and "count"
-    [B], int32: how many are detections, -1 if the sample's numbers were not finite. B is dynamic,
-    N = ``config.rpn_post_nms[1]``. The result is that of ``model(images)``; the least side of
-    proposals, ``config.rpn_min_size``, counts in pixels of the preprocessed image.
+    [B], int32: how many are detections; -1 if the sample's numbers were not finite, -2 if
+    non-maximum suppression needs more rounds than the graph has, which no known image does. B is
+    dynamic, N = ``config.rpn_post_nms[1]``. The result is that of ``model(images)``; the least side
+    of proposals, ``config.rpn_min_size``, counts in pixels of the preprocessed image.
 
     Args:
         model: the detector; it stays as it is.
@@ -230,12 +231,12 @@ def _settle(suppresses, rounds: int):
     from onnxscript import opset18 as op
 
     half = op.Constant(value_float=0.5)
-    # With all standing, the first round asks whom anybody drops.
+    # With all staying, the first round asks whom anybody drops.
     dropped = op.ReduceMax(suppresses, op.Constant(value_ints=[1]), keepdims=1)
-    for _ in range(rounds - 1):
-        kept = op.Cast(op.Less(dropped, half), to=1)
-        dropped = op.MatMul(kept, suppresses)
-    return op.Squeeze(op.Cast(op.Less(dropped, half), to=1), op.Constant(value_ints=[1]))
+    after = op.Cast(op.Less(dropped, half), to=1)
+    for _ in range(rounds):
+        before, after = after, op.Cast(op.Less(op.MatMul(after, suppresses), half), to=1)
+    return op.Squeeze(op.Mul(op.Add(before, after), half), op.Constant(value_ints=[1]))
 
 
 def _preset(config: DetectorConfig) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lesionkit.deploy.plugins import load_plugins
+from lesionkit.deploy.plugins import load_plugins, why_no_library
 from lesionkit.deploy.runtimes import create, log_of
 from lesionkit.errors import InputError
 from lesionkit.files import atomic_write
@@ -82,7 +82,9 @@ def load_plan(trt: ModuleType, plan: Path, about: dict[str, Any], capability: in
 
     Raises InputError, which says why TensorRT does not take the file and what to do.
     """
-    if about.get("plugin_layers"):
+    # Nobody knows what a plan without description needs, such as one of trtexec.
+    guess = not about and why_no_library() is None and hasattr(trt, "get_plugin_registry")
+    if about.get("plugin_layers") or guess:
         load_plugins(trt.__name__)
     log = log_of(trt)
     log.take()
@@ -91,27 +93,44 @@ def load_plan(trt: ModuleType, plan: Path, about: dict[str, Any], capability: in
     engine = runtime.deserialize_cuda_engine(serialized)
     if engine is None:
         reason = log.take()[0]  # before the runtime is asked again, which it logs too
-        why = _why_not(trt, runtime, serialized, about, capability)
+        why = _why_not(trt, runtime, serialized, about, capability, reason)
         raise InputError(f"{plan}: {'; '.join(why)}. {trt.__name__} {trt.__version__}: {reason}")
     return engine
 
 
 def _why_not(
-    trt: ModuleType, runtime: Any, serialized: bytes, about: dict, capability: int | None
+    trt: ModuleType,
+    runtime: Any,
+    serialized: bytes,
+    about: dict,
+    capability: int | None,
+    reason: str,
 ) -> list[str]:
     """What is wrong with a plan that was refused, from what is known about it."""
+    if any(word in reason.lower() for word in ("plugin", "creator")):
+        return [
+            "it has a plugin that is not registered; `lesionkit doctor` says which are, and "
+            "lesionkit.deploy.load_plugins() registers lesionkit's"
+        ]
+    if any(word in reason for word in ("cudaError", "CUDA initialization")):
+        return [_DIAGNOSES["CUDA_ERROR"]]
     found = []
+    if "sha256" in about and hashlib.sha256(serialized).hexdigest() != about["sha256"]:
+        found.append("it is damaged: its bytes are not those that were written")
     if hasattr(runtime, "get_engine_validity"):
         _, bits = runtime.get_engine_validity(serialized)
         diagnostics = trt.EngineInvalidityDiagnostics.__members__.items()
-        found = [
+        found += [
             _DIAGNOSES.get(name, name.lower()) for name, bit in diagnostics if int(bits) & int(bit)
         ]
     version = about.get("version", trt.__version__)
     if version != trt.__version__:
-        found.append(f"it was built by {about['runtime']} {version}, and this is {trt.__version__}")
+        maker = about.get("runtime", "TensorRT")
+        found.append(f"it was built by {maker} {version}, and this is {trt.__version__}")
     built_for = about.get("compute_capability")
     if built_for and capability is not None and capability not in built_for:
         names = ", ".join(f"SM{number}" for number in built_for)
         found.append(f"it was built for {names}, and this GPU is SM{capability}")
+    if not found and "Serialization" in reason:
+        found.append("it is no plan of this runtime, or a damaged one")
     return [*(found or ["it is damaged, or not for this runtime, version or GPU"]), _REMEDY]

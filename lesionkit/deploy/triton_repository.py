@@ -188,7 +188,7 @@ client = tritonclient.http.InferenceServerClient("localhost:8000")
 request = tritonclient.http.InferInput("images", images.shape, "{kind}")
 request.set_data_from_numpy(images)
 result = client.infer("{model}", [request])
-count = result.as_numpy("count")[0, 0]  # -1 if the numbers of the sample were not finite
+count = result.as_numpy("count")[0, 0]  # negative: not finite (-1), not settled (-2)
 boxes = result.as_numpy("boxes")[0, :count]  # xyxy pixels of the prepared image, inclusive
 scores = result.as_numpy("scores")[0, :count]
 ```

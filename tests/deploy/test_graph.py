@@ -6,7 +6,7 @@ from torchvision.ops import nms
 
 from lesionkit.data.preprocess import Preprocessing
 from lesionkit.deploy import graph
-from lesionkit.deploy.graph import DetectorGraph, suppress
+from lesionkit.deploy.graph import NOT_SETTLED, DetectorGraph, nms_rounds, suppress
 from lesionkit.models import PRESETS, LesionDetector
 from tests.models.samples import TINY, detector, scan
 
@@ -114,8 +114,9 @@ def test_suppress_is_torchvisions_nms(threshold):
         candidates = (ranks > 0).nonzero()[:, 0]
         kept = nms(boxes[candidates], ranks[candidates], threshold)
         expected = torch.zeros(200)
-        expected[candidates[kept]] = ranks[candidates[kept]]
-        assert torch.equal(suppress(boxes[None], ranks[None], threshold)[0], expected)
+        expected[candidates[kept]] = 1
+        found = suppress(boxes[None], ranks[None], threshold, 32)[0]
+        assert torch.equal(found[candidates], expected[candidates])
 
 
 def chain(count):
@@ -124,21 +125,30 @@ def chain(count):
     return torch.stack((left, torch.zeros(count), left + 10, torch.full((count,), 10.0)), 1)
 
 
-def test_chains_up_to_the_rounds_are_exact():
-    for count in (2, 9, graph.ROUNDS):
-        ranks = torch.arange(count, 0, -1.0)
-        kept = suppress(chain(count)[None], ranks[None], 0.2)[0] > 0
-        assert kept.tolist() == [i % 2 == 0 for i in range(count)]
+@pytest.mark.parametrize("rounds", [2, 10, 32])
+def test_chains_are_settled_as_far_as_the_rounds_go(rounds):
+    count = 2 * rounds
+    found = suppress(chain(count)[None], torch.arange(count, 0, -1.0)[None], 0.2, rounds)[0]
+    assert found[: rounds + 1].tolist() == [float(i % 2 == 0) for i in range(rounds + 1)]
+    assert (found[rounds + 1 :] == 0.5).all()
 
 
-def test_longer_chains_drop_nothing_that_nms_keeps():
-    count = 3 * graph.ROUNDS
-    ranks = torch.arange(count, 0, -1.0)
-    boxes = chain(count)
-    dropped = suppress(boxes[None], ranks[None], 0.2)[0] == 0
-    kept = nms(boxes, ranks, 0.2)
-    assert not dropped[kept].any()
-    assert dropped[1 : graph.ROUNDS : 2].all()
+def test_rounds_for_as_many_boxes_as_are_kept_suffice():
+    # However long the chain: each kept box takes two rounds at most.
+    kept = 20
+    ranks = torch.arange(200, 0, -1.0)
+    found = suppress(chain(200)[None], ranks[None], 0.2, nms_rounds((1 << 20, 8), 8, kept))[0]
+    assert found[: 2 * kept].tolist() == [float(i % 2 == 0) for i in range(2 * kept)]
+
+
+def test_suppression_that_does_not_settle_is_told():
+    model = detector().eval()
+    images = scan(2, 3, 3, 48, 64)
+    with torch.no_grad():
+        network = DetectorGraph(model, (48, 64))
+        assert (network(images)[2] >= 0).all()
+        network.rounds = 2
+        assert (network(images)[2] == NOT_SETTLED).all()
 
 
 def test_the_papers_detector_goes_in_portions():

@@ -52,6 +52,23 @@ def test_native_gives_the_models_boxes_and_scores(native, trained, images):
     assert torch.stack(best).std() > 0.05
 
 
+def test_smooth_images(native, trained, images):
+    """Whose scores fall slowly, which makes the longest chains of boxes for suppression."""
+    height, width = images.shape[-2:]
+    x, y = torch.arange(width) / width, torch.arange(height)[:, None] / height
+    body = ((x - 0.5) ** 2 + (y - 0.5) ** 2 < 0.1).float()
+    smooth = torch.stack(
+        [torch.full((height, width), -50.0), 300 * x.expand(height, -1) - 150, 250 * body - 200]
+    )
+    smooth = smooth[:, None, None].expand(-1, *images.shape[1:]).contiguous()
+    boxes, scores, count = run(native, smooth)
+    for b, found in enumerate(detections(trained, smooth)):
+        n = count[b]
+        assert n == len(found["scores"])
+        torch.testing.assert_close(boxes[b, :n], found["boxes"], rtol=0, atol=0.05)
+        torch.testing.assert_close(scores[b, :n], found["scores"], rtol=0, atol=1e-4)
+
+
 def test_any_batch_size(native, images):
     together = run(native, images[:3])
     for size in (1, 2):

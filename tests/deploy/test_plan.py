@@ -71,9 +71,19 @@ def test_real_truncated_plan(real, tmp_path):
     cut = tmp_path / "cut.plan"
     cut.write_bytes(plan.read_bytes()[:-100])
     message = refused(trt, cut)
-    assert "it is damaged, or not for this runtime, version or GPU" in message
+    assert "it is no plan of this runtime, or a damaged one" in message
     assert REMEDY in message
     assert "Serialization" in message
+
+
+def test_real_changed_plan(real, tmp_path):
+    trt, plan = real
+    content = bytearray(plan.read_bytes())
+    content[16] ^= 0xFF
+    changed = tmp_path / "changed.plan"
+    changed.write_bytes(content)
+    message = refused(trt, changed, read_description(plan))
+    assert "it is damaged: its bytes are not those that were written" in message
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\3\4" * 100, b"\0" * 4096])
@@ -92,7 +102,30 @@ def test_real_plan_without_a_gpu(real):
 
     if torch.cuda.is_available():
         pytest.skip("there is one")
-    assert "CUDA" in refused(trt, plan, read_description(plan))
+    message = refused(trt, plan, read_description(plan))
+    assert "CUDA does not work on this machine" in message
+    assert "damaged" not in message
+
+
+def test_plan_without_description_finds_the_plugins(plan, monkeypatch):
+    """As trtexec makes it."""
+    trt, loaded = fake.runtime("tensorrt_rtx"), []
+    trt.get_plugin_registry = None
+    monkeypatch.setattr("lesionkit.deploy.plan.why_no_library", lambda: None)
+    monkeypatch.setattr("lesionkit.deploy.plan.load_plugins", loaded.append)
+    load_plan(trt, plan, {}, 90)
+    assert loaded == ["tensorrt_rtx"]
+
+
+def test_plugin_that_is_not_registered(plan):
+    trt = fake.runtime(answer="Cannot find plugin creator PSRoIPool")
+    message = refused(trt, plan, {"runtime": "tensorrt"})
+    assert "lesionkit.deploy.load_plugins() registers lesionkit's" in message
+
+
+def test_version_of_an_unnamed_runtime(plan):
+    message = refused(fake.runtime(answer="no"), plan, {"version": "9.9"})
+    assert "it was built by TensorRT 9.9, and this is 10.1" in message
 
 
 def test_other_gpu(plan):
