@@ -8,21 +8,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 @contextmanager
 def hold_signals() -> Iterator[None]:
     """Hold Ctrl-C and SIGTERM back until the block ends, in which processes are started.
 
-    An exception that a handler raises during a fork is printed and lost. In a new process both
-    stay blocked from its first instruction on: ignoring Ctrl-C there takes effect only after the
-    imports, and until then each worker prints a traceback. ``allow_termination`` ends the wait of
-    SIGTERM; Ctrl-C is for the process that started it.
+    What comes is raised where the block ends. Raised during a fork it would be printed and lost,
+    and between the start of a process and what it is to be told, the process would fail.
+
+    In a new process both stay blocked from its first instruction on: ignoring Ctrl-C there takes
+    effect only after the imports, and until then each worker prints a traceback.
+    ``allow_termination`` ends the wait of SIGTERM; Ctrl-C is for the process that started it.
     """
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    held: list[int] = []
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        # A mask is one thread's, and a signal takes any thread; Python handles it in this one.
+        for number in _SIGNALS:
+            if signal.getsignal(number) is not None:
+                handlers[number] = signal.signal(number, lambda number, _: held.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if held:
+        signal.raise_signal(held[0])
 
 
 def allow_termination(*_: object) -> None:

@@ -93,11 +93,11 @@ def _map(function: Callable, items: Iterable, workers: int) -> Iterator[Iterable
     """``map`` in processes, which leave Ctrl-C to this one and are ended if the block raises."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, end_with_parent) as pool:
-        others = multiprocessing.active_children()
-        with hold_signals():
-            futures = [pool.submit(function, item) for item in items]
-            started = [one for one in multiprocessing.active_children() if one not in others]
+        others, started = multiprocessing.active_children(), []
         try:
+            with hold_signals():  # what they held back is raised where the block ends
+                futures = [pool.submit(function, item) for item in items]
+                started += [one for one in multiprocessing.active_children() if one not in others]
             yield (future.result() for future in futures)
         except BaseException as error:
             for process in started:
