@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lesionkit.data import DL_INFO_COLUMNS, DeepLesion, write_dl_info
-from lesionkit.data.deeplesion.dl_info import LESION_TYPES, read_dl_info
+from lesionkit.data.deeplesion import LESION_TYPES, read_dl_info
 from lesionkit.errors import InputError
 
 SHARED = os.environ.get("LESIONKIT_SHARED_DATA")

@@ -4,6 +4,7 @@ DeepLesion: Yan et al. 2018, "DeepLesion: automated mining of large-scale lesion
 The noisy filter follows 3DCE (`rcnn/utils/load_data.py`).
 """
 
+import operator
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,24 +12,28 @@ from pathlib import Path
 
 import numpy as np
 
-from lesionkit.data.deeplesion.dl_info import (
-    DL_INFO_COLUMNS,
+from lesionkit.data.deeplesion.dl_info import DL_INFO_COLUMNS, read_dl_info, write_dl_info
+from lesionkit.data.deeplesion.lesions import (
+    DIAMETER_AXES,
     LESION_TYPES,
     SPLITS,
     Lesion,
-    read_dl_info,
-    write_dl_info,
+    LesionTable,
 )
-from lesionkit.data.deeplesion.slices import image_folder, read_png, slice_path
+from lesionkit.data.deeplesion.nifti import NiftiVolumes
+from lesionkit.data.deeplesion.slices import HU_OFFSET, NIFTI, image_folder, read_png, slice_path
+from lesionkit.data.deeplesion.split_file import own_splits
 from lesionkit.errors import InputError
 
 __all__ = [
+    "DIAMETER_AXES",
     "DL_INFO_COLUMNS",
     "LESION_TYPES",
     "SPLITS",
     "DeepLesion",
     "KeySlice",
     "Lesion",
+    "LesionTable",
     "read_dl_info",
     "write_dl_info",
 ]
@@ -56,13 +61,25 @@ class KeySlice:
 class DeepLesion(Sequence[KeySlice]):
     """The key-slice images of DeepLesion, in the order of DL_info.csv.
 
+    Rows are kept as arrays and a `KeySlice` is built when it is asked for, so that worker processes
+    share them: memory does not grow over an epoch.
+
     Args:
         root: folder with DL_info.csv and the slices, ``Images_png/<folder>/NNN.png`` (also inside
-            a second ``Images_png``, or in ``Images_16bit...``). Slices may be absent: the
-            annotations alone are enough for evaluation.
+            a second ``Images_png``, or in ``Images_16bit...``), or the volumes that NIH's
+            DL_save_nifti.py makes of them, ``Images_nifti/<folder>_NNN-NNN.nii.gz``. Slices may be
+            absent: the annotations alone are enough for evaluation.
         split: "train", "val", "test", or None for all.
         drop_noisy: drop boxes marked possibly noisy, then images left without a box (3DCE).
         csv: another annotation file with the same columns.
+        split_file: CSV file with splits of one's own, which replace those of DL_info.csv: columns
+            ``patient`` (Patient_index) or ``file_name`` (File_name), and ``split``, which is train,
+            val or test. What it does not name is left out, of ``split=None`` too. Splits by file
+            may put one patient on both sides; `lesionkit data check` says so.
+
+    Attributes:
+        lesions: the `LesionTable` of all images, in their order.
+        image_index: [n] which image each of those lesions is on.
 
     Raises:
         InputError: no such folder or file, or a malformed row (file and line are named).
@@ -74,6 +91,7 @@ class DeepLesion(Sequence[KeySlice]):
         split: str | None = None,
         drop_noisy: bool = True,
         csv: str | os.PathLike | None = None,
+        split_file: str | os.PathLike | None = None,
     ) -> None:
         if split is not None and split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)} or None, got {split!r}")
@@ -81,27 +99,42 @@ class DeepLesion(Sequence[KeySlice]):
         if not self.root.is_dir():
             raise InputError(f"{root}: not a folder; give the folder that holds DL_info.csv")
         self.images = image_folder(self.root)
-        lesions_of: dict[str, list[Lesion]] = {}
-        for lesion in read_dl_info(self.root / "DL_info.csv" if csv is None else csv):
-            if split is not None and lesion.split != SPLITS[split]:
-                continue
-            if not (drop_noisy and lesion.noisy):
-                lesions_of.setdefault(lesion.file_name, []).append(lesion)
-        self._records = [_key_slice(lesions) for lesions in lesions_of.values()]
+        self._volumes = NiftiVolumes(self.images) if self.images.name == NIFTI else None
+        table = read_dl_info(self.root / "DL_info.csv" if csv is None else csv)
+        if split_file is not None:
+            table = table.with_splits(own_splits(split_file, table))
+        kept = np.isin(table.column("split"), SPLITS[split] if split else list(SPLITS.values()))
+        if drop_noisy:
+            kept &= ~table.column("noisy")
+        table = table.take(np.flatnonzero(kept))
+        names, first, image = np.unique(
+            table.column("file_name"), return_index=True, return_inverse=True
+        )
+        image = np.argsort(np.argsort(first))[image]  # in the order of their first rows
+        by_image = np.argsort(image, kind="stable")
+        self.lesions = table.take(by_image)
+        self.image_index = image[by_image]
+        self._bounds = np.searchsorted(self.image_index, np.arange(len(names) + 1))
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._bounds) - 1
 
     def __getitem__(self, index):  # int -> KeySlice, slice -> list of them
-        return self._records[index]
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        image = range(len(self))[operator.index(index)]
+        return _key_slice(tuple(self.lesions[slice(*self._bounds[image : image + 2].tolist())]))
 
     def read_slice(self, record: KeySlice, slice_number: int) -> np.ndarray | None:
         """Raw uint16 [H, W] of a slice of the record's series (HU + 32768); None if not on disk."""
+        if self._volumes is not None:
+            hu = self._volumes.read_slice(record.folder, slice_number, record.spacing[2])
+            return None if hu is None else (hu.astype(np.int32) + HU_OFFSET).astype(np.uint16)
         path = slice_path(self.images / record.folder, slice_number)
         return read_png(path) if path.is_file() else None
 
 
-def _key_slice(lesions: list[Lesion]) -> KeySlice:
+def _key_slice(lesions: tuple[Lesion, ...]) -> KeySlice:
     first = lesions[0]
     return KeySlice(
         file_name=first.file_name,
@@ -111,5 +144,5 @@ def _key_slice(lesions: list[Lesion]) -> KeySlice:
         spacing=first.spacing,
         slice_range=first.slice_range,
         image_size=first.image_size,
-        lesions=tuple(lesions),
+        lesions=lesions,
     )

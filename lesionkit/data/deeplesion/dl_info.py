@@ -8,12 +8,12 @@ import csv
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from lesionkit.data.deeplesion.lesions import LESION_TYPES, SPLITS, Lesion, LesionTable
 from lesionkit.data.volume import PIXEL_MM
 from lesionkit.errors import InputError
 from lesionkit.files import atomic_write
@@ -39,98 +39,52 @@ DL_INFO_COLUMNS = (
     "Train_Val_Test",
 )
 
-LESION_TYPES = {
-    -1: "unknown",
-    1: "bone",
-    2: "abdomen",
-    3: "mediastinum",
-    4: "liver",
-    5: "lung",
-    6: "kidney",
-    7: "soft tissue",
-    8: "pelvis",
-}
-
-SPLITS = {"train": 1, "val": 2, "test": 3}
+_MOST = 2**31 - 1  # of any count or number of something in a row
 
 # The last underscore separates folder and slice number. No separators of paths: a row must not
 # be able to name a file outside the data set.
 _FILE_NAME = re.compile(r"(\w[\w-]*)_(\d+)\.png")
 
 
-@dataclass(frozen=True)
-class Lesion:
-    """One row of DL_info.csv. Pixel coordinates are 0-based (the file's are 1-based).
+def read_dl_info(path: str | os.PathLike) -> LesionTable:
+    """Every row of a DL_info.csv, in order.
 
-    Attributes:
-        lesion_id: number of the row, 0-based, in the whole file.
-        file_name: like ``000039_01_01_067.png``.
-        key_slice: number of the slice the lesion was measured on.
-        box: (x1, y1, x2, y2), fractions of pixels, inclusive ends; may leave the image.
-        measurement: the RECIST axes' ends, x11, y11, x12, y12 (long), x21, y21, x22, y22 (short).
-        diameters_px: long and short axis in pixels; times ``spacing[0]`` for millimetres.
-        location: x, y, z of the lesion in the body, 0..1.
-        lesion_type: key of `LESION_TYPES`.
-        slice_range: first and last slice on disk around this lesion.
-        spacing: millimetres between columns, rows and slices; the last may be NaN.
-        image_size: as in the file, two pixel counts.
-        window: DICOM window, low and high HU.
-        gender: ``M``, ``F`` or empty.
-        age: years; NaN if unknown.
-        split: 1 train, 2 val, 3 test.
+    Raises InputError naming the file, and the line of a malformed row.
     """
 
-    lesion_id: int
-    file_name: str
-    patient: int
-    study: int
-    series: int
-    key_slice: int
-    box: tuple[float, float, float, float]
-    measurement: tuple[float, ...]
-    diameters_px: tuple[float, float]
-    location: tuple[float, float, float]
-    lesion_type: int
-    noisy: bool
-    slice_range: tuple[int, int]
-    spacing: tuple[float, float, float]
-    image_size: tuple[int, int]
-    window: tuple[float, float]
-    gender: str
-    age: float
-    split: int
+    def rows() -> Iterator[Lesion]:
+        for row in scan_dl_info(path):
+            if isinstance(row, InputError):
+                raise row
+            yield row
 
-    @property
-    def folder(self) -> str:
-        """The folder of the series' slices: the file name up to its last underscore."""
-        return self.file_name.rpartition("_")[0]
+    return LesionTable(rows())
 
 
-def read_dl_info(path: str | os.PathLike) -> list[Lesion]:
-    """Every row of a DL_info.csv, in order. Raises InputError naming the file and line."""
+def scan_dl_info(path: str | os.PathLike) -> Iterator[Lesion | InputError]:
+    """Every row of a DL_info.csv, in order, or in its place what is wrong with it.
+
+    Raises InputError if the file as a whole cannot be read.
+    """
     path = Path(path)
-    lesions = []
     try:
         with open(path, newline="", encoding="utf-8-sig") as stream:
             reader = csv.reader(stream)
             columns = _column_positions(path, next(reader, []))
-            for row in reader:
-                if not row:
-                    continue
+            for lesion_id, row in enumerate(filter(None, reader)):
                 try:
                     values = {name: row[position].strip() for name, position in columns.items()}
-                    lesions.append(_lesion(len(lesions), values))
+                    yield _lesion(lesion_id, values)
                 except (ValueError, IndexError) as error:
                     reason = "too few columns" if isinstance(error, IndexError) else error
-                    raise InputError(
+                    yield InputError(
                         f"{path}, line {reader.line_num}: {reason}; "
                         "correct the row or fetch DL_info.csv again"
-                    ) from error
+                    )
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; DeepLesion needs its DL_info.csv") from error
     except (csv.Error, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a CSV text file ({error})") from error
-    return lesions
 
 
 def write_dl_info(path: str | os.PathLike, rows: Iterable[Mapping[str, object]]) -> None:
@@ -171,10 +125,13 @@ def _lesion(lesion_id: int, row: Mapping[str, str]) -> Lesion:
         raise ValueError(
             f"File_name {row['File_name']!r} must be <folder>_<Key_slice_index {key_slice}>.png"
         )
+    for column, most in (("File_name", 255), ("Patient_gender", 16)):
+        if len(row[column]) > most:
+            raise ValueError(f"{column} is longer than {most} characters")
     x1, y1, x2, y2 = (v - 1 for v in _numbers(row, "Bounding_boxes", 4))
     if x2 < x1 or y2 < y1:
         raise ValueError(f"Bounding_boxes {row['Bounding_boxes']!r} end before they begin")
-    spacing = _numbers(row, "Spacing_mm_px_", 3, finite=False)
+    spacing = _numbers(row, "Spacing_mm_px_", 3, nan=True)
     least, most = PIXEL_MM
     if not all(least <= s <= most for s in spacing[:2]):
         raise ValueError(
@@ -194,15 +151,15 @@ def _lesion(lesion_id: int, row: Mapping[str, str]) -> Lesion:
         series=_integer(row, "Series_ID"),
         key_slice=key_slice,
         box=(x1, y1, x2, y2),
-        measurement=tuple(v - 1 for v in _numbers(row, "Measurement_coordinates", 8)),
-        diameters_px=_numbers(row, "Lesion_diameters_Pixel_", 2),
-        location=_numbers(row, "Normalized_lesion_location", 3),
+        measurement=tuple(v - 1 for v in _numbers(row, "Measurement_coordinates", 8, nan=True)),
+        diameters_px=_numbers(row, "Lesion_diameters_Pixel_", 2, nan=True),
+        location=_numbers(row, "Normalized_lesion_location", 3, nan=True),
         lesion_type=lesion_type,
         noisy=_integer(row, "Possibly_noisy") > 0,
-        slice_range=tuple(int(v) for v in _numbers(row, "Slice_range", 2)),
+        slice_range=_integers(row, "Slice_range", 2),
         spacing=spacing,
-        image_size=tuple(int(v) for v in _numbers(row, "Image_size", 2)),
-        window=_numbers(row, "DICOM_windows", 2),
+        image_size=_integers(row, "Image_size", 2),
+        window=_numbers(row, "DICOM_windows", 2, nan=True),
         gender=row["Patient_gender"] if row["Patient_gender"].lower() != "nan" else "",
         age=float(row["Patient_age"] or "nan"),
         split=split,
@@ -211,18 +168,28 @@ def _lesion(lesion_id: int, row: Mapping[str, str]) -> Lesion:
 
 def _integer(row: Mapping[str, str], column: str) -> int:
     try:
-        return int(row[column])
+        value = int(row[column])
     except ValueError:
-        raise ValueError(f"{column} must be a whole number, got {row[column]!r}") from None
+        value = _MOST + 1
+    if abs(value) > _MOST:
+        raise ValueError(f"{column} must be a whole number, got {row[column]!r}")
+    return value
+
+
+def _integers(row: Mapping[str, str], column: str, count: int) -> tuple[int, ...]:
+    values = _numbers(row, column, count)
+    if any(abs(value) > _MOST or value % 1 for value in values):
+        raise ValueError(f"{column} must be {count} whole numbers, got {row[column]!r}")
+    return tuple(map(int, values))
 
 
 def _numbers(
-    row: Mapping[str, str], column: str, count: int, finite: bool = True
+    row: Mapping[str, str], column: str, count: int, nan: bool = False
 ) -> tuple[float, ...]:
     try:
         values = tuple(float(part) for part in row[column].split(","))
     except ValueError:
         values = ()
-    if len(values) != count or (finite and not all(map(math.isfinite, values))):
+    if len(values) != count or not all(math.isfinite(v) or (nan and math.isnan(v)) for v in values):
         raise ValueError(f"{column} must be {count} numbers, got {row[column]!r}")
     return values

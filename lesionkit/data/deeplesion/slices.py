@@ -12,14 +12,19 @@ from lesionkit.data.volume import CTVolume, check_volume_size
 from lesionkit.errors import InputError
 
 HU_OFFSET = 32768
+NIFTI = "Images_nifti"  # what DL_save_nifti.py writes to
 
 _SLICE_NAME = re.compile(r"(\d{3,6})\.png")
 
 
 def image_folder(root: Path) -> Path:
-    """The folder under a DeepLesion root that holds the series folders; ``root`` if none does."""
+    """The folder under a DeepLesion root that holds the series folders; ``root`` if none does.
+
+    Only where there are no PNG files, the folder of NIfTI volumes, ``Images_nifti``.
+    """
     nested = root / "Images_png" / "Images_png"  # how the original zip files unpack
-    for folder in (nested, root / "Images_png", *sorted(root.glob("Images_16bit*"))):
+    png = (nested, root / "Images_png", *sorted(root.glob("Images_16bit*")))
+    for folder in (*png, root / NIFTI):
         if folder.is_dir():
             return folder
     return root
