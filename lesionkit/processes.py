@@ -4,7 +4,10 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 
@@ -55,3 +58,33 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def map_in_processes(
+    function: Callable, items: Iterable, workers: int, remedy: str
+) -> Iterator[Iterable]:
+    """``map`` in processes, which leave Ctrl-C to this one and are ended if the block raises.
+
+    Results come in the order of ``items`` and are not kept. The processes are spawned, so
+    ``function`` must be picklable, and a script that gets here must be guarded by
+    ``if __name__ == "__main__"``.
+
+    Raises ChildProcessError, whose message ends in ``remedy``, if a process was killed.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, end_with_parent) as pool:
+        others, started = multiprocessing.active_children(), []
+        try:
+            with hold_signals():  # what they held back is raised where the block ends
+                futures = deque(pool.submit(function, item) for item in items)
+                started += [one for one in multiprocessing.active_children() if one not in others]
+            yield (futures.popleft().result() for _ in range(len(futures)))
+        except BaseException as error:
+            for process in started:
+                process.terminate()
+            if isinstance(error, BrokenProcessPool):
+                raise ChildProcessError(
+                    f"a worker process was killed, perhaps for want of memory; {remedy}"
+                ) from error
+            raise

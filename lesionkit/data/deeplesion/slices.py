@@ -1,7 +1,10 @@
 """DeepLesion's slices on disk: 16-bit PNG files that hold HU + 32768, numbered head to feet."""
 
+import io
 import os
 import re
+import struct
+import zlib
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from lesionkit.errors import InputError
 HU_OFFSET = 32768
 NIFTI = "Images_nifti"  # what DL_save_nifti.py writes to
 
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SLICE_NAME = re.compile(r"(\d{3,6})\.png")
 
 
@@ -46,7 +50,9 @@ def read_png(path: str | os.PathLike) -> np.ndarray:
     from PIL import Image
 
     try:
-        with Image.open(path, formats=("PNG",)) as image:
+        data = Path(path).read_bytes()
+        _check_chunks(memoryview(data))
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             check_volume_size(str(path), *image.size, 1)
             # Older Pillow calls a 16-bit grey PNG "I", newer "I;16"; no other PNG is either.
             if image.mode not in ("I;16", "I"):
@@ -61,6 +67,24 @@ def read_png(path: str | os.PathLike) -> np.ndarray:
         raise InputError(
             f"{path}: not a readable PNG ({error}); the file is truncated or corrupt"
         ) from error
+
+
+def _check_chunks(data: memoryview) -> None:
+    """Raise ValueError if a PNG's checksums are wrong: Pillow decodes it to other pixels then."""
+    start = len(_SIGNATURE)
+    if data[:start] != _SIGNATURE:
+        raise ValueError("no PNG signature")
+    name = None
+    while name != b"IEND":
+        if start + 12 > len(data):
+            raise ValueError("it ends too early")
+        length, name = struct.unpack_from(">I4s", data, start)
+        end = start + 8 + length
+        if end + 4 > len(data):
+            raise ValueError("it ends too early")
+        if zlib.crc32(data[start + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
+            raise ValueError("a checksum is wrong")
+        start = end + 4
 
 
 def read_deeplesion(folder: str | os.PathLike, series: str | None = None) -> CTVolume:

@@ -1,12 +1,8 @@
 """Synthetic DeepLesion: a data set of phantom CT in DeepLesion's own on-disk format."""
 
-import multiprocessing
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -18,12 +14,13 @@ from lesionkit.data.synthetic.findings import Finding
 from lesionkit.data.synthetic.patient import SyntheticSeries, generate_patient
 from lesionkit.errors import InputError
 from lesionkit.files import atomic_write
-from lesionkit.processes import end_with_parent, hold_signals
+from lesionkit.processes import map_in_processes
 
 MIN_PATIENTS = 3  # one for each split
 MAX_PATIENTS = 999_999  # what the six digits in DeepLesion's file names can count
 BOX_PADDING = 5.0  # pixels around the ends of the two axes, at every image size, as in DeepLesion
 TORSO = 580.0  # mm from the top of the lungs to the hips
+_MEMORY = "ask for smaller images, or close other programs"
 WINDOWS = {1: (-500, 1300), 3: (-175, 275), 5: (-1500, 500)}  # by lesion type, HU
 
 
@@ -80,34 +77,12 @@ def synthesize(
         results = map(write, numbers)
         _collect(rows, results, patients, progress)
     else:
-        with _map(write, numbers, min(workers, patients)) as results:
+        with map_in_processes(write, numbers, min(workers, patients), _MEMORY) as results:
             _collect(rows, results, patients, progress)
     splits = _splits(patients, seed)
     for row in rows:
         row["Train_Val_Test"] = splits[row["Patient_index"] - 1]
     write_dl_info(out / "DL_info.csv", rows)
-
-
-@contextmanager
-def _map(function: Callable, items: Iterable, workers: int) -> Iterator[Iterable]:
-    """``map`` in processes, which leave Ctrl-C to this one and are ended if the block raises."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, end_with_parent) as pool:
-        others, started = multiprocessing.active_children(), []
-        try:
-            with hold_signals():  # what they held back is raised where the block ends
-                futures = [pool.submit(function, item) for item in items]
-                started += [one for one in multiprocessing.active_children() if one not in others]
-            yield (future.result() for future in futures)
-        except BaseException as error:
-            for process in started:
-                process.terminate()
-            if isinstance(error, BrokenProcessPool):
-                raise ChildProcessError(
-                    "a worker process was killed, perhaps for want of memory; ask for smaller "
-                    "images, or close other programs"
-                ) from error
-            raise
 
 
 def _collect(
