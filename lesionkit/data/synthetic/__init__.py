@@ -31,12 +31,12 @@ def synthesize(
     image_size: int = 512,
     progress: Callable[[int, int], None] | None = None,
     workers: int | None = None,
+    held_out: tuple[float, float] = (0.15, 0.15),
 ) -> None:
     """Write ``patients`` synthetic patients as DeepLesion has its real ones.
 
     ``out/Images_png/<patient_study_series>/NNN.png`` hold HU + 32768 in 16 bits;
-    ``out/DL_info.csv``, written last, has a row per lesion. About 70 / 15 / 15 % of the patients
-    are for training, validation and test, at least one each. The same arguments give the same
+    ``out/DL_info.csv``, written last, has a row per lesion. The same arguments give the same
     bytes, whatever ``workers``.
 
     Args:
@@ -47,6 +47,7 @@ def synthesize(
         progress: called with (patients done, patients in all).
         workers: processes; by default 2, or 1 for a few patients or on a single core. More than
             one are spawned, so a script must call this under ``if __name__ == "__main__"``.
+        held_out: shares of the patients for validation and for test; each split has at least one.
 
     Raises:
         InputError: ``out`` holds a data set, or a number is out of its range.
@@ -64,6 +65,8 @@ def synthesize(
         raise InputError(f"image_size must be a multiple of 8 in 64..1024, got {image_size}")
     if workers is not None and workers < 1:
         raise InputError(f"workers must be at least 1, got {workers}")
+    if min(held_out) < 0 or sum(held_out) >= 1:
+        raise InputError(f"held_out must be two shares that leave some to train on, got {held_out}")
     for path in (out / "DL_info.csv", out / "Images_png"):
         if os.path.lexists(path):
             raise InputError(f"{path} is there already; name another folder or remove it")
@@ -79,7 +82,7 @@ def synthesize(
     else:
         with map_in_processes(write, numbers, min(workers, patients), _MEMORY) as results:
             _collect(rows, results, patients, progress)
-    splits = _splits(patients, seed)
+    splits = _splits(patients, seed, held_out)
     for row in rows:
         row["Train_Val_Test"] = splits[row["Patient_index"] - 1]
     write_dl_info(out / "DL_info.csv", rows)
@@ -97,11 +100,12 @@ def _collect(
             progress(done, patients)
 
 
-def _splits(patients: int, seed: int) -> list[int]:
+def _splits(patients: int, seed: int, held_out: tuple[float, float]) -> list[int]:
     """1, 2 or 3 (train, val, test) for each patient."""
-    held_out = max(1, round(0.15 * patients))
+    val = min(max(1, round(held_out[0] * patients)), patients - 2)
+    test = min(max(1, round(held_out[1] * patients)), patients - val - 1)
     splits = np.ones(patients, dtype=int)
-    splits[:held_out], splits[held_out : 2 * held_out] = 2, 3
+    splits[:val], splits[val : val + test] = 2, 3
     # Patients' own streams have spawn keys from 1 on.
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
     return rng.permutation(splits).tolist()
