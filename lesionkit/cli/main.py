@@ -107,7 +107,7 @@ def _check_environment() -> None:
 def _command():
     import typer
 
-    from lesionkit.cli import demo, detect, doctor, export, synth, train
+    from lesionkit.cli import data, demo, detect, doctor, export, synth, train
 
     app = typer.Typer(
         name="lesionkit",
@@ -134,6 +134,7 @@ def _command():
 
     for verb in (demo.demo, synth.synth, train.train, detect.detect, export.export, doctor.doctor):
         app.command()(verb)
+    app.add_typer(data.app)
     return typer.main.get_command(app)
 
 

@@ -53,6 +53,7 @@ def result_folder(
     config: Mapping[str, Any],
     names: Sequence[str],
     keep_unfinished: bool = False,
+    continues: bool = False,
 ) -> Iterator[Path]:
     """Yield a folder to write into; what is in it becomes the content of ``out`` at the end.
 
@@ -70,6 +71,8 @@ def result_folder(
         names: the files that the block writes, see :func:`check_output`.
         keep_unfinished: keep the folder after a failure if there is anything in it; a note on the
             exception says where.
+        continues: the run has taken over what earlier ones left (see :func:`left_behind`), so that
+            goes at the end even without ``overwrite``.
     """
     command = config["command"]
     check_output(out, overwrite, command, names)
@@ -85,7 +88,7 @@ def result_folder(
             if strays := [name for name in files if not _is_announced(name, names)]:
                 raise RuntimeError(f"the run wrote {strays[:3]}, which it did not announce")
             _write_config(folder, config, files)
-            _replace(out, folder, files, overwrite, command, names)
+            _replace(out, folder, files, overwrite, command, names, continues)
     except BaseException as error:
         written = [name for name in _files(folder) if name != CONFIG]
         if keep_unfinished and any((folder / name).stat().st_size for name in written):
@@ -96,6 +99,13 @@ def result_folder(
                 for parent in made:
                     parent.rmdir()
         raise
+
+
+def left_behind(out: Path, command: str, name: str) -> list[Path]:
+    """The files ``name`` in the folders of runs of ``command`` that failed or were killed."""
+    folders = sorted(out.iterdir()) if out.is_dir() else ()
+    paths = (folder / name for folder in folders if _is_unfinished(folder, command))
+    return [path for path in paths if path.is_file() and not path.is_symlink()]
 
 
 def _new_folder(out: Path) -> Path:
@@ -144,6 +154,7 @@ def _replace(
     overwrite: bool,
     command: str,
     names: Sequence[str],
+    continues: bool,
 ) -> None:
     # Again, since another run may have come in between.
     finished = os.path.lexists(out / CONFIG)
@@ -152,7 +163,7 @@ def _replace(
     old = _written(out, command) if finished else set()
     _check_foreign(out, names, old)
     _remove(out, old, [out / part for name in old for part in PurePosixPath(name).parents])
-    if overwrite:
+    if overwrite or continues:
         for entry in [entry for entry in out.iterdir() if _is_unfinished(entry, command)]:
             with _locked(entry) as is_left:  # not that of a run at work, such as this one
                 if is_left:

@@ -39,6 +39,7 @@ DL_INFO_COLUMNS = (
     "Train_Val_Test",
 )
 
+_MOST_SLICES = 999_999  # six digits in the name of a slice's file
 _MOST = 2**31 - 1  # of any count or number of something in a row
 
 # The last underscore separates folder and slice number. No separators of paths: a row must not
@@ -156,7 +157,7 @@ def _lesion(lesion_id: int, row: Mapping[str, str]) -> Lesion:
         location=_numbers(row, "Normalized_lesion_location", 3, nan=True),
         lesion_type=lesion_type,
         noisy=_integer(row, "Possibly_noisy") > 0,
-        slice_range=_integers(row, "Slice_range", 2),
+        slice_range=_integers(row, "Slice_range", 2, most=_MOST_SLICES),
         spacing=spacing,
         image_size=_integers(row, "Image_size", 2),
         window=_numbers(row, "DICOM_windows", 2, nan=True),
@@ -176,10 +177,14 @@ def _integer(row: Mapping[str, str], column: str) -> int:
     return value
 
 
-def _integers(row: Mapping[str, str], column: str, count: int) -> tuple[int, ...]:
+def _integers(
+    row: Mapping[str, str], column: str, count: int, most: int = _MOST
+) -> tuple[int, ...]:
     values = _numbers(row, column, count)
-    if any(abs(value) > _MOST or value % 1 for value in values):
-        raise ValueError(f"{column} must be {count} whole numbers, got {row[column]!r}")
+    if any(value < 0 or value > most or value % 1 for value in values):
+        raise ValueError(
+            f"{column} must be {count} whole numbers in 0..{most}, got {row[column]!r}"
+        )
     return tuple(map(int, values))
 
 

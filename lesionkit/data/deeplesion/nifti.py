@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from lesionkit.data.images import read_image
+from lesionkit.data.volume import CTVolume
 from lesionkit.errors import InputError
 
 _NAME = re.compile(r"(\w[\w-]*)_(\d{3,6})-(\d{3,6})\.nii(\.gz)?")
@@ -66,20 +67,19 @@ class NiftiVolumes:
     def _read(self, path: Path) -> np.ndarray:
         if getattr(self._last, "path", None) != path:
             self._last.path = self._last.hu = None  # not two at a time
-            self._last.hu, self._last.path = read_volume(path), path
+            self._last.hu, self._last.path = read_volume(path).hu, path
         return self._last.hu
 
 
-def read_volume(path: Path) -> np.ndarray:
-    """int16 HU [S, H, W] of a volume, slices from feet to head; see `NiftiVolumes.read_slice`."""
+def read_volume(path: Path) -> CTVolume:
+    """A volume of the form above, int16 HU; its array runs from feet to head."""
     volume = read_image(path, ".nii.gz" if path.name.endswith(".gz") else ".nii")
-    hu = volume.hu
     _, first, last, _ = _NAME.fullmatch(path.name).groups()
-    if len(hu) != int(last) - int(first) + 1:
+    if len(volume.hu) != int(last) - int(first) + 1:
         raise InputError(
-            f"{path}: {len(hu)} slices, but its name promises {first} to {last}; convert the "
-            "series again"
+            f"{path}: {len(volume.hu)} slices, but its name promises {first} to {last}; convert "
+            "the series again"
         )
-    if hu.dtype != np.int16:
+    if volume.hu.dtype != np.int16:
         raise InputError(f"{path}: fractions of HU, which DeepLesion does not have")
-    return hu
+    return volume
