@@ -1,5 +1,24 @@
 """Measuring detections against ground truth."""
 
-from lesionkit.evaluation.froc import DetectionStatus, FrocResult, froc, match_detections
+from lesionkit.evaluation.bootstrap import (
+    FrocComparison,
+    FrocIntervals,
+    bootstrap_froc,
+    compare_froc,
+)
+from lesionkit.evaluation.froc import FrocResult, froc
+from lesionkit.evaluation.groups import FrocGroup, froc_by_group
+from lesionkit.evaluation.matching import DetectionStatus, match_detections
 
-__all__ = ["DetectionStatus", "FrocResult", "froc", "match_detections"]
+__all__ = [
+    "DetectionStatus",
+    "FrocComparison",
+    "FrocGroup",
+    "FrocIntervals",
+    "FrocResult",
+    "bootstrap_froc",
+    "compare_froc",
+    "froc",
+    "froc_by_group",
+    "match_detections",
+]

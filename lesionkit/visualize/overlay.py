@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from lesionkit.evaluation.froc import DetectionStatus, as_detections, as_truth, match_detections
+from lesionkit.evaluation.boxes import as_detections, as_truth
+from lesionkit.evaluation.matching import DetectionStatus, match_detections
 from lesionkit.files import atomic_write
 
 if TYPE_CHECKING:

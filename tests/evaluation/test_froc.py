@@ -1,110 +1,63 @@
 import doctest
 import os
+import subprocess
 import sys
+import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from lesionkit.evaluation import DetectionStatus, froc, match_detections
+from lesionkit.evaluation import froc, match_detections
 
-HIT, DUPLICATE, FALSE_POSITIVE = (
-    DetectionStatus.HIT,
-    DetectionStatus.DUPLICATE,
-    DetectionStatus.FALSE_POSITIVE,
-)
+from .brute_force import DUPLICATE, FALSE_POSITIVE, HIT, as_curve, random_case, read, walk
+
 LESION = [10, 10, 19, 19]
 RATES = (0.0, 0.1, 0.25, 0.5, 1, 1.5, 2, 4, 8, 16)
+MODES, OVERLAPS = ("hold", "3dce", "strict"), ("iou", "iobb")
 
 
-def brute_force(detections, ground_truth, threshold):
-    """The definition, one box at a time, in plain Python numbers."""
-    listed = [
-        (i, j, [float(v) for v in box])
-        for i, image in enumerate(detections)
-        for j, box in enumerate(image)
-    ]
-    listed.sort(key=lambda entry: -entry[2][4])  # Python's sort is stable
-    hit = [[False] * len(image) for image in ground_truth]
-    status = [[None] * len(image) for image in detections]
-    misses = hits = 0
-    curve = []
-    for i, j, (x1, y1, x2, y2, _) in listed:
-        met = []
-        for k, (a1, b1, a2, b2) in enumerate(ground_truth[i].tolist()):
-            width = min(x2, a2) - max(x1, a1) + 1
-            height = min(y2, b2) - max(y1, b1) + 1
-            shared = max(width, 0) * max(height, 0)
-            own, other = (x2 - x1 + 1) * (y2 - y1 + 1), (a2 - a1 + 1) * (b2 - b1 + 1)
-            if shared / (own + other - shared) >= threshold:
-                met.append(k)
-        new = [k for k in met if not hit[i][k]]
-        for k in new:
-            hit[i][k] = True
-        status[i][j] = HIT if new else DUPLICATE if met else FALSE_POSITIVE
-        hits, misses = hits + len(new), misses + (not met)
-        curve.append((misses / len(detections), hits / sum(map(len, ground_truth))))
-    return curve, status
-
-
-def hold(curve, rate):
-    if not curve or rate < curve[0][0]:
-        return 0.0
-    x0, y0 = [point for point in curve if point[0] <= rate][-1]
-    right = [point for point in curve if point[0] > rate]
-    if not right:
-        return y0
-    x1, y1 = right[0]
-    return (y1 - y0) / (x1 - x0) * (rate - x0) + y0
-
-
-def random_case(seed):
-    """Small grids and few scores: equal scores, duplicates, empty images, IoU of exactly 1/2."""
-    rng = np.random.default_rng(seed)
-
-    def boxes(count):
-        corner = rng.integers(0, 6, (count, 2))
-        return np.hstack([corner, corner + rng.integers(0, 5, (count, 2))])
-
-    detections, ground_truth = [], []
-    for _ in range(rng.integers(1, 6)):
-        found = boxes(rng.integers(0, 9)).astype(float)
-        if seed % 3 == 0:
-            found[:, :2] -= rng.random((len(found), 2))
-        scores = rng.integers(0, rng.choice([2, 5, 1000]), len(found)) / 7
-        detections.append(np.column_stack([found, scores]).astype(np.float32))
-        ground_truth.append(boxes(rng.integers(0, 4)).astype(np.float32))
-    if sum(map(len, ground_truth)) == 0:
-        ground_truth[0] = boxes(1).astype(np.float32)
-    return detections, ground_truth
-
-
-def test_equals_brute_force_on_500_random_cases():
-    seen = {HIT: 0, DUPLICATE: 0, FALSE_POSITIVE: 0}
+@pytest.mark.parametrize("mode", MODES)
+def test_equals_brute_force_on_500_random_cases(mode):
+    seen = Counter()
     for seed in range(500):
         detections, ground_truth = random_case(seed)
-        threshold = (0.25, 0.5, 1.0)[seed % 3]
-        result = froc(detections, ground_truth, RATES, threshold)
-        curve, status = brute_force(detections, ground_truth, threshold)
-        assert list(zip(result.curve_fp, result.curve_sensitivity, strict=True)) == curve
-        assert [image.tolist() for image in result.status] == status
-        assert result.sensitivity.tolist() == [hold(curve, rate) for rate in RATES]
-        assert result.num_images == len(detections)
-        assert result.num_lesions == sum(map(len, ground_truth))
-        assert np.all(np.diff(result.curve_score) <= 0)
-        for image in status:
-            for value in image:
-                seen[value] += 1
-    assert min(seen.values()) > 50
+        threshold, images = (0.25, 0.5, 1.0)[seed % 3], len(detections)
+        lesions = sum(map(len, ground_truth))
+        for overlap in OVERLAPS:
+            rules = (threshold, mode, overlap)
+            points, status = walk(detections, ground_truth, *rules)
+            seen.update(value for image in status for value in image)
+            if lesions == 0:
+                matched = match_detections(detections, ground_truth, *rules)
+                assert [image.tolist() for image in matched] == status
+                with pytest.raises(ValueError, match="no lesion"):
+                    froc(detections, ground_truth, RATES, *rules)
+                seen["no lesion"] += 1
+                continue
+            result = froc(detections, ground_truth, RATES, *rules)
+            curve = as_curve(points, images, lesions)
+            assert list(zip(result.curve_fp, result.curve_sensitivity, strict=True)) == curve
+            assert [image.tolist() for image in result.status] == status
+            assert result.sensitivity.tolist() == [read(curve, rate, mode) for rate in RATES]
+            assert result.mean == np.mean([read(curve, rate, mode) for rate in (0.5, 1, 2, 4)])
+            assert (result.num_images, result.num_lesions) == (images, lesions)
+            assert np.all(np.diff(result.curve_score) <= 0)
+    assert min(seen[HIT], seen[FALSE_POSITIVE]) > 500
+    assert (seen[DUPLICATE] > 300) == (mode != "strict")
+    assert seen["no lesion"] >= 40
 
 
-def test_extrapolate_is_scipy_interp1d():
+def test_mode_3dce_is_scipy_interp1d():
     interpolate = pytest.importorskip("scipy.interpolate")
     compared = 0
     for seed in range(500):
         detections, ground_truth = random_case(seed)
-        result = froc(detections, ground_truth, RATES, beyond="extrapolate")
+        if not sum(map(len, ground_truth)):
+            continue
+        result = froc(detections, ground_truth, RATES, mode="3dce")
         assert np.all(np.isfinite(result.sensitivity))
         if len(result.curve_fp) < 2:
             continue
@@ -118,17 +71,17 @@ def test_extrapolate_is_scipy_interp1d():
     assert compared > 2000
 
 
-def test_hold_and_extrapolate_differ_where_points_share_a_rate():
+def test_hold_and_3dce_differ_where_points_share_a_rate():
     truth = [[LESION, [40, 40, 49, 49]]]
     found = [[0, 0, 5, 5, 0.5], [70, 70, 75, 75, 0.4], [40, 40, 49, 49, 0.3], [80, 80, 85, 85, 0.2]]
     found.insert(0, [*LESION, 0.9])
     rates = (0, 1, 2, 2.5, 3, 9)
     assert froc([found], truth, rates).sensitivity.tolist() == [0.5, 0.5, 1, 1, 1, 1]
-    extrapolated = froc([found], truth, rates, beyond="extrapolate").sensitivity
+    extrapolated = froc([found], truth, rates, mode="3dce").sensitivity
     assert extrapolated.tolist() == [0.5, 0.5, 0.5, 1, 1, 1]
-    vertical_end = froc([found[:4]], truth, rates, beyond="extrapolate").sensitivity
+    vertical_end = froc([found[:4]], truth, rates, mode="3dce").sensitivity
     assert vertical_end.tolist() == [0.5, 0.5, 0.5, 1, 1, 1]
-    assert froc([[]], truth, (1,), beyond="extrapolate").sensitivity.tolist() == [0.0]
+    assert froc([[]], truth, (1,), mode="3dce").sensitivity.tolist() == [0.0]
     assert froc([found[1:3]], truth, (0.5,)).sensitivity.tolist() == [0.0]
 
 
@@ -137,6 +90,28 @@ def test_iou_counts_inclusive_pixels_and_half_is_a_hit():
     assert match_detections([[[10, 10, 19, 14, 1]]], [[LESION]])[0].tolist() == [HIT]
     narrower = [[[10, 10, 19, 13.99, 1]]]
     assert match_detections(narrower, [[LESION]])[0].tolist() == [FALSE_POSITIVE]
+
+
+def test_overlap_may_be_over_the_box_alone():
+    inside = [[[12, 12, 13, 14, 1]]]  # 6 of 100 pixels, all of its own
+    assert match_detections(inside, [[LESION]])[0].tolist() == [FALSE_POSITIVE]
+    assert match_detections(inside, [[LESION]], 1.0, overlap="iobb")[0].tolist() == [HIT]
+    half_out = [[[15, 10, 24, 19, 1]]]
+    assert match_detections(half_out, [[LESION]], overlap="iobb")[0].tolist() == [HIT]
+    assert match_detections(half_out, [[LESION]], 0.51, overlap="iobb")[0].tolist() == [0]
+    covering = [[[0, 0, 99, 99, 1]]]
+    assert match_detections(covering, [[LESION]], 0.02, overlap="iobb")[0].tolist() == [0]
+
+
+def test_strict_takes_the_best_lesion_that_is_left_and_counts_duplicates():
+    truth = [[[0, 0, 9, 9], [0, 0, 9, 8]]]
+    # On both, best on the second; then on both again; then a third one with no lesion left.
+    found = [[[0, 0, 9, 8, 0.9], [0, 0, 9, 8, 0.8], [0, 0, 9, 9, 0.7]]]
+    result = froc(found, truth, (0, 1), mode="strict")
+    assert result.curve_sensitivity.tolist() == [0.5, 1, 1]
+    assert result.curve_fp.tolist() == [0, 0, 1]
+    assert result.status[0].tolist() == [HIT, HIT, FALSE_POSITIVE]
+    assert froc(found, truth).status[0].tolist() == [HIT, DUPLICATE, DUPLICATE]
 
 
 def test_one_box_may_hit_two_lesions():
@@ -185,9 +160,9 @@ def test_no_detections_at_all():
 def test_prints_a_table():
     table = str(froc([[[*LESION, 1]]], [[LESION, [50, 50, 60, 60], [70, 70, 80, 80]]]))
     assert table.splitlines() == [
-        "FROC of 3 lesions in 1 images, IoU >= 0.5",
-        "false positives per image     0.5       1       2       4       8      16",
-        "sensitivity in %            33.33   33.33   33.33   33.33   33.33   33.33",
+        "FROC of 3 lesions in 1 images, IoU >= 0.5, mode hold",
+        "false positives per image     0.5       1       2       4       8      16  mean 0.5-4",
+        "sensitivity in %            33.33   33.33   33.33   33.33   33.33   33.33       33.33",
     ]
 
 
@@ -210,7 +185,8 @@ BOX = [*LESION, 0.5]
         (([[BOX]], [[LESION]], (-1,)), "fp_per_image"),
         (([[BOX]], [[LESION]], 4.0), "fp_per_image"),
         (([[BOX]], [[LESION]], (1,), 0.0), "iou_threshold must be in .* got 0.0"),
-        (([[BOX]], [[LESION]], (1,), 0.5, "clip"), 'beyond .* got \'clip\''),
+        (([[BOX]], [[LESION]], (1,), 0.5, "clip"), "mode must be one of hold, 3dce, strict, got"),
+        (([[BOX]], [[LESION]], (1,), 0.5, "hold", "dice"), "overlap .* got 'dice'"),
     ],
 )  # fmt: skip
 def test_bad_arguments_are_named(arguments, message):
@@ -234,4 +210,15 @@ def test_reproduces_the_log_of_a_public_detector():
         rates, logged = data["fp_per_image"], data["logged_sensitivity"]
     result = froc(found, truth, rates)
     np.testing.assert_allclose(result.sensitivity, logged, rtol=0, atol=2e-4)
+    assert result.mean == pytest.approx(logged[:4].mean(), abs=2e-4)
     assert (result.num_images, result.num_lesions) == (4817, 4912)
+    for mode in MODES:
+        started = time.perf_counter()
+        assert np.all(froc(found, truth, rates, mode=mode).sensitivity <= result.sensitivity)
+        assert time.perf_counter() - started < 3  # a tenth of it, on an idle core
+
+
+def test_needs_no_torch():
+    code = "import sys, lesionkit.evaluation as e; e.froc([[]], [[[0, 0, 1, 1]]])"
+    code += "; assert not {'torch', 'scipy', 'matplotlib', 'PIL'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
