@@ -1,7 +1,4 @@
-import os
 import pickle
-from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,36 +7,7 @@ from lesionkit.data import DL_INFO_COLUMNS, DeepLesion, write_dl_info
 from lesionkit.data.deeplesion import LESION_TYPES, read_dl_info
 from lesionkit.errors import InputError
 
-SHARED = os.environ.get("LESIONKIT_SHARED_DATA")
-
-
-def row(name="000001_01_02_010.png", **changes):
-    values = {
-        "File_name": name,
-        "Patient_index": 1,
-        "Study_index": 1,
-        "Series_ID": 2,
-        "Key_slice_index": int(name[-7:-4]),
-        "Measurement_coordinates": (11.0, 12.0, 31.0, 12.0, 21.0, 8.5, 21.0, 16.5),
-        "Bounding_boxes": (6.0, 3.5, 36.0, 21.5),
-        "Lesion_diameters_Pixel_": (20.0, 8.0),
-        "Normalized_lesion_location": (0.25, 0.5, 0.75),
-        "Coarse_lesion_type": 5,
-        "Possibly_noisy": 0,
-        "Slice_range": (8, 12),
-        "Spacing_mm_px_": (0.8125, 0.8125, 5.0),
-        "Image_size": (512, 512),
-        "DICOM_windows": (-1500.0, 500.0),
-        "Patient_gender": "F",
-        "Patient_age": 62.0,
-        "Train_Val_Test": 3,
-    }
-    return values | changes
-
-
-def dataset(folder, rows, **options):
-    write_dl_info(folder / "DL_info.csv", rows)
-    return DeepLesion(folder, **options)
+from .files import dataset, row
 
 
 def test_a_row_comes_back(tmp_path):
@@ -186,23 +154,3 @@ def test_malformed_table(tmp_path, change, message):
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(InputError, match=f"{path}.*{message}"):
         read_dl_info(path)
-
-
-@pytest.mark.skipif(not SHARED, reason="LESIONKIT_SHARED_DATA is not set")
-def test_official_test_split():
-    table = Path(SHARED or "") / "DL_info_test.csv"
-    everything = DeepLesion(SHARED, split="test", drop_noisy=False, csv=table)
-    kept = DeepLesion(SHARED, split="test", csv=table)
-    assert (len(everything), sum(len(record.lesions) for record in everything)) == (4831, 4927)
-    assert (len(kept), sum(len(record.lesions) for record in kept)) == (4817, 4912)
-    types = Counter(lesion.lesion_type for record in kept for lesion in record.lesions)
-    assert types == {1: 108, 2: 1171, 3: 864, 4: 700, 5: 1100, 6: 233, 7: 327, 8: 409}
-    noisy = [lesion for record in everything for lesion in record.lesions if lesion.noisy]
-    assert Counter(lesion.lesion_type for lesion in noisy) == {7: 12, 2: 2, 6: 1}
-    assert len({record.patient for record in everything}) == 665
-    assert len(DeepLesion(SHARED, split="train", csv=table)) == 0
-    # Boxes are the extent of the measured axes and 5 pixels more on each side.
-    for lesion in kept[0].lesions:
-        ends = np.reshape(lesion.measurement, (4, 2))
-        box = [*(ends.min(0) - 5), *(ends.max(0) + 5)]
-        np.testing.assert_allclose(lesion.box, box, atol=0.01)

@@ -4,19 +4,13 @@ from PIL import Image
 
 from lesionkit.data import DeepLesion, read_ct, write_dl_info
 from lesionkit.errors import InputError
-from tests.data.test_deeplesion import row
+
+from .files import row, write_slices
 
 
 @pytest.fixture
 def hu():
     return np.random.default_rng(5).integers(-2000, 3000, (5, 6, 8)).astype(np.int16)
-
-
-def write_slices(folder, hu, first=8):
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, plane in enumerate(hu, first):
-        raw = (plane.astype(np.int32) + 32768).astype(np.uint16)
-        Image.fromarray(raw).save(folder / f"{number:03d}.png")
 
 
 @pytest.fixture
