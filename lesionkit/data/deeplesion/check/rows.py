@@ -56,7 +56,8 @@ def count_rows(table: LesionTable) -> dict[str, dict]:
 
 def series_of(table: LesionTable) -> np.ndarray:
     """[n] the series folder of each lesion."""
-    return np.char.rpartition(table.column("file_name"), "_")[:, 0]
+    names = table.column("file_name").tolist()
+    return np.array([name.rpartition("_")[0] for name in names], np.str_)
 
 
 def _row(table: LesionTable, index: int) -> int:
