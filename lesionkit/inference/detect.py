@@ -2,17 +2,26 @@
 
 import operator
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from lesionkit.data.deeplesion import DeepLesion
-from lesionkit.data.preprocess import PixelTransform, prepare_key_slice, prepare_volume_sample
+from lesionkit.data.preprocess import (
+    PixelTransform,
+    Preprocessing,
+    prepare_key_slice,
+    prepare_volume_sample,
+)
 from lesionkit.data.volume import CTVolume
 from lesionkit.errors import InputError
+from lesionkit.inference.shards import gather, own_indices
 from lesionkit.models import LesionDetector
 from lesionkit.models.boxes import nms_inclusive
+from lesionkit.processes import allow_termination, hold_signals
 
 Progress = Callable[[int, int], None]
 
@@ -93,16 +102,51 @@ def detect_volume(
 
 
 def evaluate_dataset(
-    model: LesionDetector, dataset: DeepLesion, progress: Progress | None = None
+    model: LesionDetector,
+    dataset: DeepLesion,
+    progress: Progress | None = None,
+    workers: int = 0,
 ) -> list[dict[str, np.ndarray]]:
     """:func:`detect_sample`'s result for each key-slice image of a DeepLesion data set, in order.
 
     With ``[record.boxes for record in dataset]`` this is what ``lesionkit.evaluation.froc`` takes.
+    Where torch.distributed is initialised, each process takes its share of the images, and all get
+    the results of all. The results do not depend on how many there are, nor on ``workers``.
+
+    Args:
+        model: in evaluation mode, on any device.
+        dataset: the images.
+        progress: called with (images done, images in all) of this process.
+        workers: processes that read and prepare samples ahead; 0 does so in this one.
     """
+    own = own_indices(len(dataset))
+    samples = DataLoader(
+        _Prepared(dataset, model.config.preprocessing),
+        sampler=own,
+        batch_size=None,
+        num_workers=workers,
+        worker_init_fn=allow_termination,
+        generator=torch.Generator(),  # one that nobody else draws from
+    )
+    with hold_signals():  # here the workers start
+        prepared = iter(samples)
     found = []
-    for record in dataset:
-        images, transform = prepare_key_slice(dataset, record, model.config.preprocessing)
-        found.append(detect_sample(model, images, transform, record.file_name))
+    for index, (images, transform) in zip(own, prepared, strict=True):
+        found.append(detect_sample(model, images, transform, dataset[index].file_name))
         if progress:
-            progress(len(found), len(dataset))
-    return found
+            progress(len(found), len(own))
+    return gather(found, len(dataset))
+
+
+@dataclass(frozen=True)
+class _Prepared(Dataset[tuple[Tensor, PixelTransform]]):
+    """The samples of a data set, prepared when asked for."""
+
+    dataset: DeepLesion
+    preprocessing: Preprocessing
+
+    def __getitem__(self, index: int) -> tuple[Tensor, PixelTransform]:
+        return prepare_key_slice(self.dataset, self.dataset[index], self.preprocessing)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
