@@ -18,6 +18,12 @@ def folder(text: str | Path) -> Path:
     return Path(text)
 
 
+def _multiple_of_8(size: int) -> int:
+    if size % 8:
+        raise typer.BadParameter("must be a multiple of 8")
+    return size
+
+
 Out = Annotated[
     Path,
     typer.Option("--out", help="Folder for the results.", show_default=False, parser=folder),
@@ -34,6 +40,16 @@ Patients = Annotated[
         min=MIN_PATIENTS,
         max=MAX_PATIENTS,
         help="Synthetic patients, at least one a split.",
+    ),
+]
+ImageSize = Annotated[
+    int,
+    typer.Option(
+        "--image-size",
+        min=64,
+        max=1024,
+        callback=_multiple_of_8,
+        help="Pixels a side, a multiple of 8.",
     ),
 ]
 

@@ -1,11 +1,6 @@
 """``lesionkit synth``: synthetic CT in DeepLesion's format."""
 
-from typing import Annotated
-
-import typer
-
-from lesionkit.cli.options import Out, Overwrite, Patients, Seed
-from lesionkit.errors import InputError
+from lesionkit.cli.options import ImageSize, Out, Overwrite, Patients, Seed
 
 WRITES = ("DL_info.csv", "Images_png/*/*.png")
 
@@ -14,10 +9,7 @@ def synth(
     out: Out,
     patients: Patients = 72,
     seed: Seed = 0,
-    image_size: Annotated[
-        int,
-        typer.Option("--image-size", min=64, max=1024, help="Pixels a side, a multiple of 8."),
-    ] = 512,
+    image_size: ImageSize = 512,
     overwrite: Overwrite = False,
 ) -> None:
     """Make a synthetic data set in DeepLesion's own format (16-bit PNG slices, DL_info.csv).
@@ -29,8 +21,6 @@ def synth(
     from lesionkit.cli.progress import progress
     from lesionkit.data import synthesize
 
-    if image_size % 8:
-        raise InputError(f"--image-size {image_size}: must be a multiple of 8")
     arguments = {"patients": patients, "seed": seed, "image_size": image_size}
     config = {"command": "synth", "arguments": arguments}
     with (

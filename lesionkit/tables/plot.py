@@ -23,10 +23,11 @@ def draw_curves(path: str | os.PathLike, lines: Sequence[Line], title: str) -> N
             continue
         colour, variant = f"C{number}", line.variant
         axes.plot(CURVE_FP, 100 * line.measured.curve, color=colour, linewidth=1)
+        beside = 2 ** (0.06 * (number - len(lines) / 2))  # so that no bar hides another
         middle = 100 * line.measured.sensitivity[:-1]
         low, high = 100 * line.measured.interval[:, :-1]
         axes.errorbar(
-            line.fp_per_image,
+            [rate * beside for rate in line.fp_per_image],
             middle,
             (middle - low, high - middle),
             color=colour,
@@ -37,7 +38,8 @@ def draw_curves(path: str | os.PathLike, lines: Sequence[Line], title: str) -> N
             label=f"{variant.name}, {variant.slices} slices",
         )
         if line.paper:
-            axes.plot(*zip(*line.paper.items(), strict=True), "x", color=colour, alpha=0.6)
+            rates = [rate * beside for rate in line.paper]
+            axes.plot(rates, line.paper.values(), "x", color=colour, alpha=0.6)
     axes.plot([], [], "kx", alpha=0.6, label="on DeepLesion, as published")
     axes.set_xscale("log", base=2)
     axes.set_xticks(ticks := (0.125, 0.25, 0.5, 1, 2, 4, 8, 16), [f"{tick:g}" for tick in ticks])

@@ -25,10 +25,10 @@ CSV_COLUMNS = (
 )
 
 
-def to_markdown(table: int, lines: Sequence[Line]) -> str:
-    """A table as Markdown: title, how to read it, the table, and below it the gains."""
+def to_markdown(table: int, lines: Sequence[Line], note: str = "") -> str:
+    """A table as Markdown: title, ``note``, how to read it, the table, and below it the gains."""
     body = _groups(lines) if table == 2 else _rates(lines)
-    return f"# {TITLES[table]}\n\n{body}"
+    return "\n\n".join(part for part in (f"# {TITLES[table]}", note, body) if part)
 
 
 def to_csv(table: int, lines: Sequence[Line]) -> str:
