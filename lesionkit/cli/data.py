@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lesionkit.cli.options import Out, Overwrite, Seed, check_outside, folder
+from lesionkit.cli.options import Out, Overwrite, Seed, folder
 from lesionkit.data.deeplesion.jpeg import PIXEL_SPACING
 from lesionkit.errors import InputError
 
@@ -146,7 +146,6 @@ def convert(
 
     if train is not None and test is not None:
         raise InputError("give --train or --test, the other is the rest")
-    check_outside(out, source)
     arguments = {"source": str(source), "pixel_spacing": pixel_spacing}
     arguments |= {"train": train, "test": test, "seed": seed}
     config = {"command": "data convert", "arguments": arguments}

@@ -155,7 +155,7 @@ def _write_slice(path: Path, hu: np.ndarray) -> None:
 
     with atomic_write(path) as temporary:
         raw = (hu.astype(np.int32) + HU_OFFSET).astype(np.uint16)
-        Image.fromarray(raw).save(temporary)
+        Image.fromarray(raw).save(temporary, compress_level=1)
 
 
 def _row(
