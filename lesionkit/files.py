@@ -1,10 +1,14 @@
-"""Writing files so that a reader never sees half of one."""
+"""Files: written so that a reader never sees half of one, and what cannot be read."""
 
+import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from lesionkit.errors import InputError
 
 
 @contextmanager
@@ -30,3 +34,26 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def reading(path: str | os.PathLike, remedy: str) -> Iterator[None]:
+    """Raise InputError where ``path`` cannot be read, before the block or in it.
+
+    Only files with a size are let through: pipes, devices and what the kernel shows below /proc
+    may keep a reader waiting for ever. ``remedy`` ends the messages, such as "give an ONNX file".
+    """
+    try:
+        found = os.stat(path)
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(found.st_mode):
+            raise InputError(f"{path}: a pipe or a device; {remedy}")
+        if found.st_size == 0:
+            raise InputError(
+                f"{path}: damaged (it is empty) or no file on a disk; copy or download it again, "
+                f"or {remedy}"
+            )
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); {remedy}") from None

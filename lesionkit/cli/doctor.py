@@ -75,7 +75,7 @@ def _tensorrt() -> list[str]:
             lines.append(f"{name:18} {problem}")
             continue
         trt = runtimes.load_runtime(name)
-        use = "builds and runs plans" if hasattr(trt, "Builder") else "runs plans"
+        use = "builds and runs plans" if hasattr(trt, "Builder") else f"runs {runtimes.LEAN}"
         own = len(trt.get_plugin_registry().all_creators)
         try:
             found = f"lesionkit's {', '.join(plugins.load_plugins(name))}"

@@ -1,13 +1,20 @@
 """``lesionkit export``: a detector for other runtimes."""
 
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lesionkit.cli.options import Out, Overwrite
 from lesionkit.errors import InputError
+
+if TYPE_CHECKING:
+    from lesionkit.models import LesionDetector
 
 FORMATS = {  # and the files that each writes
     "onnx": ("detector.onnx",),
@@ -26,6 +33,8 @@ ENGINE_OPTIONS = {
     "triton": ("--batch",),
 }
 BATCH = "1,1,4"
+MOST_PIXELS = 1 << 14  # a side
+MOST_NUMBERS = 2**31 - 1  # in a tensor of TensorRT's
 
 
 def export(
@@ -100,6 +109,8 @@ def export(
         if value is not None and option not in ENGINE_OPTIONS[format]:
             raise InputError(f"{option} {value}: has no meaning with --format {format}")
     sizes = parse_batch(BATCH if batch is None else batch)
+    if format == "triton" and sizes[0] != 1:
+        raise InputError(f"--batch {batch}: Triton sends single samples too; begin with 1")
     targets = parse_numbers("--compute-capability", compute_capability)
 
     from lesionkit.cli.output import check_output, result_folder
@@ -109,8 +120,9 @@ def export(
 
     names = FORMATS[format]
     check_output(out, overwrite, "export", names)
-    builder = _check_engine(format, form, "auto" if runtime is None else runtime)
+    builder = _check_engine(format, form, "auto" if runtime is None else runtime, targets)
     model = load_detector(weights)
+    size = _check_size(model, size, None if format == "onnx" else sizes[2])
     arguments = {
         "weights": str(weights),
         "format": format,
@@ -124,10 +136,15 @@ def export(
     config = {"command": "export", "arguments": arguments, "detector": model.config.to_dict()}
     with result_folder(out, overwrite, config, names) as folder:
         onnx = folder / "detector.onnx"
+        given = {onnx: weights, folder: out}
         with progress(f"exporting {weights}"):
             export_onnx(model, onnx, form=form, image_size=size, precision=precision)
         if builder is not None:
-            with progress(f"building the engine with {builder}"), TemporaryDirectory() as scratch:
+            with (
+                progress(f"building the engine with {builder}"),
+                TemporaryDirectory() as scratch,
+                _named(given),
+            ):
                 plan = Path(folder if format == "tensorrt" else scratch, "detector.plan")
                 build_engine(onnx, plan, runtime=builder, batch=sizes, compute_capability=targets)
                 if format == "triton":
@@ -140,10 +157,44 @@ def export(
         print("TensorRT is not installed here: README.md says how to build the engine")
 
 
-def _check_engine(format: str, form: str, runtime: str) -> str | None:
+@contextmanager
+def _named(given: Mapping[Path, Path]) -> Iterator[None]:
+    """Have errors name what the user gave, not files that are gone when they are read."""
+    try:
+        yield
+    except InputError as error:
+        text = str(error)
+        for path, name in given.items():
+            text = text.replace(str(path), str(name))
+        raise InputError(text) from None
+
+
+def _check_size(
+    model: "LesionDetector", size: tuple[int, int] | None, samples: int | None
+) -> tuple[int, int]:
+    """The (height, width) of images; InputError if the model, or an engine for so many samples,
+    cannot have them."""
+    from lesionkit.deploy.onnx import checked_size
+
+    try:
+        size = checked_size(model, size)
+    except InputError as error:
+        raise InputError(f"--image-size: {error}") from None
+    shape = (samples or 1, model.config.num_images, 3, *size)
+    if samples and prod(shape) > MOST_NUMBERS:
+        raise InputError(
+            f"--batch, --image-size: images {[*shape]} have more than the {MOST_NUMBERS} numbers "
+            "that TensorRT takes in a tensor; make one of them smaller"
+        )
+    return size
+
+
+def _check_engine(
+    format: str, form: str, runtime: str, targets: tuple[int, ...] | None
+) -> str | None:
     """The runtime that will build the engine, None if none will; InputError if it could not."""
     from lesionkit.deploy.plugins import why_no_library
-    from lesionkit.deploy.runtimes import load_runtime, why_not
+    from lesionkit.deploy.runtimes import check_compute_capability, load_runtime, why_not
 
     if format == "onnx":
         return None
@@ -151,7 +202,13 @@ def _check_engine(format: str, form: str, runtime: str) -> str | None:
         raise InputError(f"--form plugin: {problem}; or take the native form")
     if format == "triton":  # no other runtime's plans are any use to it
         return "tensorrt" if why_not("tensorrt") is None else None
-    return load_runtime(runtime, "Builder").__name__
+    trt = load_runtime(runtime, "Builder")
+    if targets is not None:
+        try:
+            check_compute_capability(trt, targets)
+        except InputError as error:
+            raise InputError(f"--{str(error).replace('_', '-', 1)}") from None
+    return trt.__name__
 
 
 def parse_batch(text: str) -> tuple[int, int, int]:
@@ -167,9 +224,13 @@ def parse_numbers(option: str, text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
     parts = text.split(",")
-    if not all(part.isascii() and part.isdecimal() for part in parts):
+    if not all(map(_is_number, parts)):
         raise InputError(f"{option} {text}: must be whole numbers with commas between them")
     return tuple(map(int, parts))
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch("[0-9]{1,9}", text) is not None
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
@@ -177,8 +238,15 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     sides = text.split("x")
-    if len(sides) > 2 or not all(side.isascii() and side.isdecimal() for side in sides):
-        raise InputError(f"--image-size {text}: must be N or HEIGHTxWIDTH, whole numbers of pixels")
+    if (
+        len(sides) > 2
+        or not all(map(_is_number, sides))
+        or not all(1 <= int(side) <= MOST_PIXELS for side in sides)
+    ):
+        raise InputError(
+            f"--image-size {text}: must be N or HEIGHTxWIDTH, whole numbers of pixels from 1 to "
+            f"{MOST_PIXELS}"
+        )
     return int(sides[0]), int(sides[-1])
 
 

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from lesionkit.deploy.plugins import load_plugins
-from lesionkit.deploy.runtimes import create, load_runtime, log_of
+from lesionkit.deploy.runtimes import check_compute_capability, create, load_runtime, log_of
 from lesionkit.errors import InputError
 
 PR_SET_PDEATHSIG = 1
@@ -100,20 +100,13 @@ def _parse_problem(parser: Any, log: Any) -> str:
 
 
 def _set_compute_capability(trt: ModuleType, config: Any, wanted: list[int]) -> None:
-    if not hasattr(config, "set_compute_capability"):
-        raise InputError(
-            f"compute_capability {wanted}: {trt.__name__} builds for the GPU of this machine "
-            "alone; leave it out there, or build with tensorrt_rtx"
-        )
-    known = trt.ComputeCapability.__members__
+    check_compute_capability(trt, wanted)
     config.num_compute_capabilities = len(wanted)
     for index, number in enumerate(wanted):
-        target = known.get(f"SM{number}")
-        if target is None or not config.set_compute_capability(target, index):
-            names = ", ".join(name[2:] for name in known if name.startswith("SM"))
-            raise InputError(
-                f"compute_capability {number}: {trt.__name__} {trt.__version__} builds for {names}"
-            )
+        target = getattr(trt.ComputeCapability, f"SM{number}")
+        if not config.set_compute_capability(target, index):
+            reasons = "; ".join(log_of(trt).take())
+            raise InputError(f"compute_capability {number}: {trt.__name__} refuses it: {reasons}")
 
 
 def _profile(builder: Any, network: Any, batch: list[int], onnx: str) -> Any:

@@ -35,8 +35,9 @@ class Engine:
     Args:
         plan: a plan of ``build_engine``, or another one with the input and outputs of
             ``export_onnx``, such as trtexec makes.
-        runtime: "tensorrt", "tensorrt_rtx" or "tensorrt_lean"; "auto" for the one that the plan
-            was built with or, where no JSON file beside it says so, the first that is installed.
+        runtime: "tensorrt", "tensorrt_rtx" or, for version-compatible plans, "tensorrt_lean";
+            "auto" for the one that the plan was built with or, where no JSON file beside it says
+            so, the first that is installed.
         device: a CUDA device.
         cuda_graph: launch the engine as one CUDA graph for each batch size, which saves time where
             kernels are short. The first run of each size records it. Not every plan can be
@@ -141,18 +142,23 @@ class Engine:
         engine, modes = self._engine, self._trt.TensorIOMode
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         inputs = [name for name in names if engine.get_tensor_mode(name) == modes.INPUT]
-        self._outputs = {
-            name: _TYPES[engine.get_tensor_dtype(name).name]
-            for name in names
-            if engine.get_tensor_mode(name) == modes.OUTPUT
-        }
-        if inputs != [INPUT] or not {"boxes", "scores", "count"} <= {*self._outputs}:
+        outputs = [name for name in names if engine.get_tensor_mode(name) == modes.OUTPUT]
+        kinds = {name: engine.get_tensor_dtype(name).name for name in names}
+        least, most = (), ()
+        if inputs == [INPUT]:
+            least, _, most = (tuple(s) for s in engine.get_tensor_profile_shape(INPUT, 0))
+        if (
+            len(most) != 5
+            or not {"boxes", "scores", "count"} <= {*outputs}
+            or not {*kinds.values()} <= {*_TYPES}
+        ):
             raise InputError(
-                f"{plan}: has the inputs {inputs} and outputs {sorted(self._outputs)}, not those "
-                "of a detector that lesionkit exported"
+                f"{plan}: has the inputs {_listed(inputs, kinds)} and the outputs "
+                f"{_listed(outputs, kinds)}, not those of a detector that lesionkit exported; "
+                "give such a plan"
             )
-        self.dtype = _TYPES[engine.get_tensor_dtype(INPUT).name]
-        least, _, most = (tuple(s) for s in engine.get_tensor_profile_shape(INPUT, 0))
+        self._outputs = {name: _TYPES[kinds[name]] for name in outputs}
+        self.dtype = _TYPES[kinds[INPUT]]
         self.batch = (least[0], most[0])
         self.input_shape = most[1:]
 
@@ -240,6 +246,10 @@ class _Graph(NamedTuple):
     context: Any
     images: Tensor
     outputs: dict[str, Tensor]
+
+
+def _listed(names: list[str], kinds: dict[str, str]) -> str:
+    return ", ".join(f"{name} ({kinds[name]})" for name in names)
 
 
 def _cuda_device(device: str | torch.device) -> torch.device:

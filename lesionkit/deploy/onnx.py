@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from lesionkit.deploy import native_form, plugin_form
 from lesionkit.deploy.graph import MAX_TOPK, DetectorGraph
 from lesionkit.errors import InputError
-from lesionkit.files import atomic_write
+from lesionkit.files import atomic_write, reading
 from lesionkit.models import PRESETS, DetectorConfig, LesionDetector
 from lesionkit.ops import backends
 from lesionkit.version import __version__
@@ -64,7 +64,7 @@ def export_onnx(
         raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    size = _checked_size(model, image_size)
+    size = checked_size(model, image_size)
     if (count := model.config.rpn_post_nms[1]) > MAX_TOPK:
         raise InputError(
             f"rpn_post_nms[1] must be at most {MAX_TOPK}, as many as TensorRT's TopK takes, to be "
@@ -109,9 +109,8 @@ def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
     from google.protobuf.message import DecodeError
 
     try:
-        file = onnx.load(path, load_external_data=False)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); give an ONNX file") from None
+        with reading(path, "give an ONNX file"):
+            file = onnx.load(path, load_external_data=False)
     except DecodeError as error:
         raise InputError(
             f"{path}: damaged or not an ONNX file ({error}); export it again"
@@ -128,7 +127,8 @@ def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
         raise InputError(f"{path}: damaged metadata ({error}); export it again") from None
 
 
-def _checked_size(model: LesionDetector, size: object) -> tuple[int, int]:
+def checked_size(model: LesionDetector, size: object) -> tuple[int, int]:
+    """(H, W), the default for None; InputError for a size that ``model`` cannot have."""
     if size is None:
         size = (model.config.preprocessing.max_size,) * 2
     least = model.backbone.stride

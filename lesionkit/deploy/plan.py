@@ -7,11 +7,22 @@ from types import ModuleType
 from typing import Any
 
 from lesionkit.deploy.plugins import load_plugins, why_no_library
-from lesionkit.deploy.runtimes import create, log_of
+from lesionkit.deploy.runtimes import LEAN, create, log_of
 from lesionkit.errors import InputError
-from lesionkit.files import atomic_write
+from lesionkit.files import atomic_write, reading
 
 _REMEDY = "build it again on this machine with lesionkit export --format tensorrt"
+_MAKE = "make a plan with lesionkit export --format tensorrt"
+_NOTED = {  # in a description: the type of each, and what stands for one that is missing
+    "bytes": (int, None),
+    "sha256": (str, ""),
+    "runtime": (str, ""),
+    "version": (str, ""),
+    "compute_capability": (list | None, None),
+    "batch": (list, []),
+    "plugin_layers": (list, []),
+    "detector": (dict, {}),
+}
 _DIAGNOSES = {
     "VERSION_MISMATCH": "it is from another version of TensorRT",
     "UNSUPPORTED_CC": "it was not built for this GPU",
@@ -43,22 +54,26 @@ def read_description(plan: Path) -> dict[str, Any]:
 
     Raises InputError if there is no plan, or that file describes something else.
     """
-    if not plan.is_file():
-        raise InputError(f"{plan}: no such file; make it with lesionkit export --format tensorrt")
-    path = description_path(plan)
-    if not path.exists():
-        return {}
+    with reading(plan, _MAKE):
+        size = plan.stat().st_size
+        path = description_path(plan)
+        if not path.exists():
+            return {}
+    remedy = "move it away, or export the plan again"
+    with reading(path, remedy):
+        content = path.read_bytes()
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-        size = about["bytes"]
-    except (ValueError, TypeError, KeyError, RecursionError):
+        about = json.loads(content)
+    except (ValueError, RecursionError):
+        about = None
+    if not isinstance(about, dict) or not all(
+        isinstance(about.get(key, missing), kind) for key, (kind, missing) in _NOTED.items()
+    ):
+        raise InputError(f"{path}: does not describe a plan; {remedy}")
+    if about["bytes"] != size:
         raise InputError(
-            f"{path}: does not describe a plan; move it away, or export the plan again"
-        ) from None
-    if plan.stat().st_size != size:
-        raise InputError(
-            f"{plan}: has {plan.stat().st_size} bytes, but {size} by {path.name}: it is truncated "
-            "or another plan; copy both files again, or export them anew"
+            f"{plan}: has {size} bytes, but {about['bytes']} by {path.name}: it is truncated or "
+            "another plan; copy both files again, or export them anew"
         )
     return about
 
@@ -89,7 +104,8 @@ def load_plan(trt: ModuleType, plan: Path, about: dict[str, Any], capability: in
     log = log_of(trt)
     log.take()
     runtime = create(trt, "Runtime")
-    serialized = plan.read_bytes()
+    with reading(plan, _MAKE):
+        serialized = plan.read_bytes()
     engine = runtime.deserialize_cuda_engine(serialized)
     if engine is None:
         reason = log.take()[0]  # before the runtime is asked again, which it logs too
@@ -131,6 +147,8 @@ def _why_not(
     if built_for and capability is not None and capability not in built_for:
         names = ", ".join(f"SM{number}" for number in built_for)
         found.append(f"it was built for {names}, and this GPU is SM{capability}")
+    if not hasattr(trt, "Builder"):
+        found.append(f"{trt.__name__} runs {LEAN}; take another runtime")
     if not found and "Serialization" in reason:
         found.append("it is no plan of this runtime, or a damaged one")
     return [*(found or ["it is damaged, or not for this runtime, version or GPU"]), _REMEDY]

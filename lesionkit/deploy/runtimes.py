@@ -1,10 +1,11 @@
 """TensorRT's Python packages behind one surface: ``tensorrt`` 10 and 11, ``tensorrt_rtx``, and
-``tensorrt_lean``, which only runs plans.
+``tensorrt_lean``, which builds nothing and runs version-compatible plans alone.
 
 They share one API in parts. What a package can do is asked of it with ``hasattr``, never derived
 from its version.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
 from types import ModuleType
@@ -18,6 +19,10 @@ RUNTIMES = {
     "tensorrt_rtx": "pip install tensorrt-rtx",
     "tensorrt_lean": "pip install tensorrt-lean",
 }
+
+
+# What a runtime without a builder runs; lesionkit builds no such plans.
+LEAN = "version-compatible plans alone, which trtexec --versionCompatible builds"
 
 
 def why_not(name: str) -> str | None:
@@ -53,6 +58,22 @@ def load_runtime(name: str = "auto", needs: str = "Runtime") -> ModuleType:
             problem = f"has no {needs}"
         problems.append(f"{candidate} {problem}")
     raise InputError(f"runtime {name}: " + "; ".join(problems))
+
+
+def check_compute_capability(trt: ModuleType, wanted: Sequence[int]) -> None:
+    """Raise InputError for GPUs, such as 89, that the runtime does not build plans for."""
+    if not hasattr(trt.IBuilderConfig, "set_compute_capability"):
+        raise InputError(
+            f"compute_capability {', '.join(map(str, wanted))}: {trt.__name__} builds for the GPU "
+            "of this machine alone; leave it out there, or build with tensorrt_rtx"
+        )
+    known = [name[2:] for name in trt.ComputeCapability.__members__ if name.startswith("SM")]
+    for number in wanted:
+        if str(number) not in known:
+            raise InputError(
+                f"compute_capability {number}: {trt.__name__} {trt.__version__} builds for "
+                f"{', '.join(known)}"
+            )
 
 
 def create(trt: ModuleType, kind: str) -> Any:

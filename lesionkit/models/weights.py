@@ -1,6 +1,7 @@
 """Detector weights in safetensors files, which hold numbers only and cannot run code."""
 
 import json
+import mmap
 import os
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from lesionkit.errors import InputError
-from lesionkit.files import atomic_write
+from lesionkit.files import atomic_write, reading
 from lesionkit.models.config import DetectorConfig
 from lesionkit.models.detector import LesionDetector
 from lesionkit.version import __version__
@@ -85,15 +86,13 @@ def _not_finite(tensors: dict[str, torch.Tensor]) -> str | None:
 
 
 def _refuse_pickle(path: Path) -> None:
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise InputError(f"{path}: a pipe or a device; give a .safetensors file of weights")
-    try:
-        with open(path, "rb") as stream:
-            head = stream.read(4)
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); give a .safetensors file of weights"
-        ) from None
+    with (
+        reading(path, "give a .safetensors file of weights"),
+        open(path, "rb") as stream,
+        # As safe_open reads them; not every file can be mapped.
+        mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ) as content,
+    ):
+        head = content[:4]
     if head.startswith(_PICKLE_MAGIC):
         raise InputError(
             f"{path}: a pickle (torch.save), which can run code when opened; "

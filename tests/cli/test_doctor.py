@@ -35,7 +35,8 @@ def test_tensorrt(name):
     if why_not(name) is not None:
         assert why_not(name) in line
         return
-    assert "builds and runs plans" in line if name == "tensorrt_rtx" else "runs plans" in line
+    use = {"tensorrt_lean": "runs version-compatible plans alone"}
+    assert use.get(name, "builds and runs plans") in line
     assert re.search(r"plugins: \d+ of its own, ", line)
     found = ", ".join(PLUGINS) if LIBRARY.exists() else "none of lesionkit's"
     assert found in line

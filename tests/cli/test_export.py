@@ -75,12 +75,17 @@ def test_weights_stay(trained, weights):
         (["--image-size", "40x"], ["--image-size 40x", "N or HEIGHTxWIDTH"]),
         (["--image-size", "-8"], ["--image-size -8"]),
         (["--image-size", "1x2x3"], ["--image-size 1x2x3"]),
-        (["--image-size", "3x48"], ["image_size", "from 4 to", "(3, 48)"]),
+        (["--image-size", "0"], ["--image-size 0", "from 1 to 16384"]),
+        (["--image-size", "64x0"], ["--image-size 64x0", "from 1 to 16384"]),
+        (["--image-size", "16385"], ["--image-size 16385", "from 1 to 16384"]),
+        (["--image-size", "9" * 5000], ["--image-size 999", "from 1 to 16384"]),
+        (["--image-size", "3x48"], ["--image-size: image_size", "from 4 to", "(3, 48)"]),
         (["--weights", "none.safetensors"], ["none.safetensors"]),
         (["--out", ""], ["--out"]),
     ],
 )
-def test_bad_input_writes_nothing(weights, tmp_path, options, words):
+def test_bad_input_writes_nothing(weights, tmp_path, monkeypatch, options, words):
+    monkeypatch.setattr("lesionkit.deploy.export_onnx", None)
     out = tmp_path / "out"
     refused = lesionkit("export", "--weights", weights, "--out", out, *options)
     assert_refused(refused, *words)

@@ -29,6 +29,7 @@ def export(monkeypatch, tmp_path, weights):
     """Run the verb: tree of files, standard output."""
 
     def write(model, path, *, form, image_size, precision):
+        run.exports += 1
         config = json.loads(json.dumps(model.config.to_dict()))
         about = {
             "version": "1",
@@ -40,13 +41,14 @@ def export(monkeypatch, tmp_path, weights):
             "preprocessing": config["preprocessing"],
             "config": config,
         }
-        set_metadata(write_graph(path, half=precision == "float16"), about)
+        half = precision == "float16"
+        set_metadata(write_graph(path, half=half, **run.graph), about)
 
     def run(*options):
         return lesionkit("export", "--weights", weights, "--out", tmp_path / "out", *options)
 
     monkeypatch.setattr("lesionkit.deploy.export_onnx", write, raising=False)
-    run.out = tmp_path / "out"
+    run.out, run.exports, run.graph = tmp_path / "out", 0, {}
     return run
 
 
@@ -74,13 +76,23 @@ def test_tensorrt(export):
 
 
 @needs_rtx
-def test_failure_of_the_builder_leaves_nothing(export):
-    words = ["compute_capability 90", "tensorrt_rtx"]
-    refused = export(
-        "--format", "tensorrt", "--runtime", "tensorrt_rtx", "--compute-capability", "90"
-    )
-    assert_refused(refused, *words)
+def test_failure_of_the_builder_leaves_nothing(export, weights):
+    """And what it says names what is there then."""
+    export.graph = {"node": "Nonsense", "domain": "lesionkit"}
+    refused = export("--format", "tensorrt", "--runtime", "tensorrt_rtx")
+    assert_refused(refused, f"error: {weights}: tensorrt_rtx cannot parse it", "Nonsense")
+    assert "unfinished" not in refused[2]
     assert not export.out.exists()
+
+
+@needs_rtx
+def test_gpus_that_the_builder_does_not_know_are_refused_at_once(export):
+    refused = export(
+        "--format", "tensorrt", "--runtime", "tensorrt_rtx", "--compute-capability", "89,90"
+    )
+    assert_refused(refused, "--compute-capability 90: tensorrt_rtx", "builds for 75, 80")
+    assert not export.out.exists()
+    assert export.exports == 0
 
 
 def test_triton_where_tensorrt_is_not(export, monkeypatch):
@@ -138,9 +150,15 @@ def test_plugins_that_are_not_built(export, monkeypatch, tmp_path, format):
         (["--format", "tensorrt", "--batch", ""], ["--batch", "whole numbers"]),
         (["--format", "tensorrt", "--compute-capability", "8.9"], ["8.9", "whole numbers"]),
         (["--format", "tensorrt", "--runtime", "trt"], ["runtime 'trt'", "tensorrt_rtx"]),
-        (["--format", "triton", "--batch", "2,2,3"], ["batch (2, 2, 3)", "single samples"]),
+        (["--format", "triton", "--batch", "2,2,4"], ["--batch 2,2,4", "single samples"]),
+        (["--format", "tensorrt", "--batch", f"1,1,{10**9}"], ["--batch 1,1,1000000000"]),
+        (["--format", "triton", "--batch", "1,1,99999"], ["--batch", "[99999, 3, 3, 192, 192]"]),
+        (["--format", "triton", "--image-size", "0"], ["--image-size 0", "from 1 to"]),
+        (["--format", "triton", "--image-size", "3"], ["--image-size", "from 4 to"]),
     ],
 )
 def test_wrong_options(export, options, words):
+    """Refused before anything is written or exported."""
     assert_refused(export(*options), *words)
     assert not export.out.exists()
+    assert export.exports == 0

@@ -16,7 +16,7 @@ import torch
 from lesionkit.deploy import engine as module
 
 ROWS = 4
-DataType = Enum("DataType", "FLOAT HALF INT32")
+DataType = Enum("DataType", "FLOAT HALF INT32 FP8")
 TensorIOMode = Enum("TensorIOMode", "NONE INPUT OUTPUT")
 
 
@@ -72,12 +72,14 @@ class ExecutionContext:
 
 
 class CudaEngine:
-    def __init__(self, trt, half=False, tensors=("images", "boxes", "scores", "count")):
+    def __init__(
+        self, trt, half=False, tensors=("images", "boxes", "scores", "count"), scores="FLOAT"
+    ):
         self.trt, self.half = trt, half
         known = {
             "images": (TensorIOMode.INPUT, "HALF" if half else "FLOAT", (-1, 3, 3, 8, 6)),
             "boxes": (TensorIOMode.OUTPUT, "FLOAT", (-1, ROWS, 4)),
-            "scores": (TensorIOMode.OUTPUT, "FLOAT", (-1, ROWS)),
+            "scores": (TensorIOMode.OUTPUT, scores, (-1, ROWS)),
             "count": (TensorIOMode.OUTPUT, "INT32", (-1,)),
         }
         self.tensors = {name: known[name] for name in tensors}
@@ -126,6 +128,8 @@ def runtime(name="tensorrt", **engine):
             return trt.engine
 
     trt.Runtime = Runtime
+    if name != "tensorrt_lean":
+        trt.Builder = object
     return trt
 
 

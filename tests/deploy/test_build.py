@@ -167,9 +167,9 @@ def test_plugins_that_are_not_built(monkeypatch, tmp_path):
 
 
 def test_a_runtime_without_a_choice_of_gpus():
-    trt = SimpleNamespace(__name__="tensorrt")
-    with pytest.raises(InputError, match="tensorrt builds for the GPU of this machine alone"):
-        build_process._set_compute_capability(trt, SimpleNamespace(), [89])
+    trt = SimpleNamespace(__name__="tensorrt", IBuilderConfig=object)
+    with pytest.raises(InputError, match="89: tensorrt builds for the GPU of this machine alone"):
+        build_process._set_compute_capability(trt, None, [89])
 
 
 def test_network_flags_of_every_runtime():

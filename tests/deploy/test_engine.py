@@ -167,8 +167,16 @@ def test_not_in_the_graph_of_another(monkeypatch, plan):
 
 
 def test_plan_that_is_no_detector(monkeypatch, plan):
-    with pytest.raises(InputError, match=r"detector\.plan.*outputs \['boxes', 'scores'\]"):
+    words = r"detector\.plan: .*inputs images \(FLOAT\) and the outputs boxes \(FLOAT\), scores"
+    with pytest.raises(InputError, match=words):
         start(monkeypatch, plan, runtime={"tensors": ("images", "boxes", "scores")})
+    with pytest.raises(InputError, match="has the inputs  and the outputs boxes"):
+        start(monkeypatch, plan, runtime={"tensors": ("boxes", "scores", "count")})
+
+
+def test_plan_with_numbers_that_torch_has_not(monkeypatch, plan):
+    with pytest.raises(InputError, match=r"scores \(FP8\), count \(INT32\), not those of a det"):
+        start(monkeypatch, plan, runtime={"scores": "FP8"})
 
 
 def test_description_beside_the_plan(monkeypatch, plan):
@@ -192,8 +200,14 @@ def test_no_gpu(plan):
 
 
 def test_no_plan(tmp_path):
-    with pytest.raises(InputError, match=r"none\.plan: no such file"):
-        Engine(tmp_path / "none.plan")
+    for path, words in (
+        (tmp_path / "none.plan", r"none\.plan: cannot be read \(No such file"),
+        (tmp_path, r"cannot be read \(Is a directory\)"),
+        ("/proc/self/mem", "damaged .* or no file on a disk"),
+        ("/dev/null", "a pipe or a device"),
+    ):
+        with pytest.raises(InputError, match=f"{words}.*lesionkit export --format tensorrt"):
+            Engine(path)
 
 
 @pytest.mark.parametrize("name", ["tensorrt", "tensorrt_rtx", "tensorrt_lean"])

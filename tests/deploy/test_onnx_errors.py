@@ -110,7 +110,7 @@ def test_the_model_stays_as_it_is(tmp_path, monkeypatch):
     [
         (None, "cannot be read"),
         (b"\x00\x01nonsense", "damaged or not an ONNX file"),
-        (b"", "does not say format"),
+        (b"", "damaged .it is empty"),
     ],
 )
 def test_files_that_are_none(tmp_path, content, words):
@@ -118,6 +118,12 @@ def test_files_that_are_none(tmp_path, content, words):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(InputError, match=rf"a\.onnx: .*{words}"):
+        read_metadata(path)
+
+
+@pytest.mark.parametrize("path", ["/proc/self/mem", "/proc/self/cmdline", "/dev/zero", "/"])
+def test_files_that_are_on_no_disk(path):
+    with pytest.raises(InputError, match=f"{path}: .*give an ONNX file"):
         read_metadata(path)
 
 

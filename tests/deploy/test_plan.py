@@ -49,7 +49,7 @@ def test_description(plan):
     assert read_description(plan) == about
 
 
-@pytest.mark.parametrize("content", [b"a pl", b"a plan and more", b""])
+@pytest.mark.parametrize("content", [b"a pl", b"a plan and more"])
 def test_truncated_by_its_description(plan, content):
     write_description(plan, {})
     plan.write_bytes(content)
@@ -58,10 +58,30 @@ def test_truncated_by_its_description(plan, content):
         read_description(plan)
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", "{}", '"bytes"', "null"])
-def test_description_of_something_else(plan, text):
-    description_path(plan).write_text(text)
+def test_empty_plan(plan):
+    write_description(plan, {})
+    plan.write_bytes(b"")
+    with pytest.raises(InputError, match=r"detector\.plan: damaged \(it is empty\)"):
+        read_description(plan)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"{", b"[1]", b"{}", b'"bytes"', b"null", b"[" * 10**5, b'{"\xff'),
+        *(b'{"bytes": "6"}', b'{"bytes": 6, "runtime": []}', b'{"bytes": 6, "detector": null}'),
+    ],
+)
+def test_description_of_something_else(plan, content):
+    description_path(plan).write_bytes(content)
     with pytest.raises(InputError, match=r"detector\.plan\.json: does not describe a plan"):
+        read_description(plan)
+
+
+def test_description_that_cannot_be_read(plan):
+    description_path(plan).mkdir()
+    words = r"detector\.plan\.json: cannot be read \(Is a directory\); move it away"
+    with pytest.raises(InputError, match=words):
         read_description(plan)
 
 
@@ -86,7 +106,7 @@ def test_real_changed_plan(real, tmp_path):
     assert "it is damaged: its bytes are not those that were written" in message
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\3\4" * 100, b"\0" * 4096])
+@pytest.mark.parametrize("content", [b"P", b"PK\3\4" * 100, b"\0" * 4096])
 def test_real_unknown_file(real, tmp_path, content):
     trt, _ = real
     path = tmp_path / "unknown.plan"
@@ -121,6 +141,11 @@ def test_plugin_that_is_not_registered(plan):
     trt = fake.runtime(answer="Cannot find plugin creator PSRoIPool")
     message = refused(trt, plan, {"runtime": "tensorrt"})
     assert "lesionkit.deploy.load_plugins() registers lesionkit's" in message
+
+
+def test_what_the_lean_runtime_runs(plan):
+    message = refused(fake.runtime("tensorrt_lean", answer="no"), plan, {"runtime": "tensorrt"})
+    assert "tensorrt_lean runs version-compatible plans alone" in message
 
 
 def test_version_of_an_unnamed_runtime(plan):

@@ -126,6 +126,18 @@ def test_a_pipe_is_not_waited_for(tmp_path):
             load_detector(path)
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/proc/self/mem", "/proc/self/cmdline", "/proc/kmsg"),
+        "/sys/kernel/mm/transparent_hugepage/enabled",  # has a size, and cannot be mapped
+    ],
+)
+def test_files_that_are_on_no_disk(path):
+    with pytest.raises(InputError, match=f"{path}: .*give a .safetensors file of weights"):
+        load_detector(path)
+
+
 def test_foreign_file(tmp_path):
     path = tmp_path / "other.safetensors"
     save_file({"a": torch.zeros(1)}, path)
