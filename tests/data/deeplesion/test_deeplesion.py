@@ -81,12 +81,28 @@ def test_splits(tmp_path):
         DeepLesion(tmp_path, split="validation")
 
 
+def test_diameters_and_interval_in_millimetres(tmp_path):
+    rows = [row(), row(Lesion_diameters_Pixel_=(float("nan"), float("nan")))]
+    ((lesion, unknown),) = (record.lesions for record in dataset(tmp_path, rows))
+    assert lesion.diameter_mm() == lesion.diameter_mm("long") == 20 * 0.8125
+    assert lesion.diameter_mm("short") == 8 * 0.8125
+    assert lesion.diameter_mm("mean") == 14 * 0.8125
+    assert lesion.interval == 5.0
+    assert np.isnan(unknown.diameter_mm())
+    with pytest.raises(ValueError, match="long, short, mean, got 'area'"):
+        lesion.diameter_mm("area")
+
+
 def test_it_is_a_sequence(tmp_path):
     rows = [row(f"000001_01_01_{n:03d}.png") for n in range(1, 5)]
     found = dataset(tmp_path, rows)
     assert len(found) == 4
     assert found[-1].key_slice == 4
     assert [record.key_slice for record in found[1:3]] == [2, 3]
+    assert found[np.int64(2)].key_slice == 3
+    for index in (4, -5):
+        with pytest.raises(IndexError):
+            found[index]
     assert [record.key_slice for record in pickle.loads(pickle.dumps(found))] == [1, 2, 3, 4]
 
 
@@ -125,6 +141,13 @@ def test_another_table(tmp_path):
         ("Coarse_lesion_type", 9),
         ("Possibly_noisy", "no"),
         ("Slice_range", "8"),
+        ("Slice_range", "8.5, 12"),
+        ("Slice_range", "-1, 12"),
+        ("Slice_range", "1, 1e300"),
+        ("Image_size", "512, 1e300"),
+        ("Patient_index", "9" * 30),
+        ("Patient_gender", "M" * 17),
+        ("DICOM_windows", "-inf, 500"),
         ("Spacing_mm_px_", "0, 0, 5"),
         ("Spacing_mm_px_", "700, 700, 5"),
         ("Patient_age", "old"),

@@ -94,6 +94,16 @@ def test_truncated_png(root, kept):
         read_ct(path.parent)
 
 
+def test_a_flipped_bit_is_noticed_anywhere(root):
+    """Pillow gives other pixels for most of them, and no error."""
+    path = root / "Images_png" / "000001_01_02" / "010.png"
+    data = path.read_bytes()
+    for position in range(len(data)):
+        path.write_bytes(data[:position] + bytes([data[position] ^ 16]) + data[position + 1 :])
+        with pytest.raises(InputError, match=r"010\.png: not a readable PNG"):
+            DeepLesion(root).read_slice(DeepLesion(root)[0], 10)
+
+
 def test_absurd_png_is_refused_before_decoding(root, monkeypatch):
     path = root / "Images_png" / "000001_01_02" / "010.png"
     Image.fromarray(np.zeros((1, 8193), np.uint16)).save(path)
