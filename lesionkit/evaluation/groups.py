@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 GROUPINGS = ("type", "diameter", "interval")
 CONVENTIONS = ("subset", "filter", "threshold")
-AXES = ("long", "short", "mean")
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +74,7 @@ def froc_by_group(
         records: a ``DeepLesion`` data set or records of one.
         by: ``"type"`` (coarse lesion type), ``"diameter"`` (in mm; 10 and 30 themselves belong to
             the middle group) or ``"interval"`` (between slices; one of 2.5 mm itself is in
-            neither group, nor is an unknown one).
+            neither group). What is not known is in no group.
         convention: see above.
         axis: which diameter: the ``"long"`` or ``"short"`` axis or their ``"mean"``.
         fp_per_image, iou_threshold, mode, overlap: as ``froc`` has them.
@@ -84,16 +83,19 @@ def froc_by_group(
         Each group by name, in fixed order, those without a lesion too; the type "unknown" only
         where there is one.
     """
+    from lesionkit.data.deeplesion import DIAMETER_AXES
+
     for name, value, allowed in (
         ("by", by, GROUPINGS),
         ("convention", convention, CONVENTIONS),
-        ("axis", axis, AXES),
+        ("axis", axis, DIAMETER_AXES),
     ):
         if value not in allowed:
             raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
     check_rates(fp_per_image)
     check_rules(iou_threshold, mode, overlap)
     rules = (iou_threshold, mode, overlap)
+    records = list(records)  # a data set makes its records when asked
     found, truth = pack(detections, [record.boxes for record in records])
     whole = match(found, truth, *rules) if convention == "threshold" else None
     names, group_of = _groups([lesion for r in records for lesion in r.lesions], by, axis)
@@ -131,15 +133,10 @@ def _groups(lesions: "Sequence[Lesion]", by: str, axis: str) -> tuple[list[str],
         codes += [-1] if (types == -1).any() else []
         return [LESION_TYPES[code] for code in codes], _first_of([types == code for code in codes])
     if by == "diameter":
-        sizes = np.array([_diameter(lesion, axis) for lesion in lesions], dtype=np.float64)
+        sizes = np.array([lesion.diameter_mm(axis) for lesion in lesions], dtype=np.float64)
         return ["<10 mm", "10-30 mm", ">30 mm"], _first_of([sizes < 10, sizes <= 30, sizes > 30])
-    intervals = np.array([lesion.spacing[2] for lesion in lesions], dtype=np.float64)
+    intervals = np.array([lesion.interval for lesion in lesions], dtype=np.float64)
     return ["<2.5 mm", ">2.5 mm"], _first_of([intervals < 2.5, intervals > 2.5])
-
-
-def _diameter(lesion: "Lesion", axis: str) -> float:
-    long, short = (pixels * lesion.spacing[0] for pixels in lesion.diameters_px)
-    return {"long": long, "short": short, "mean": (long + short) / 2}[axis]
 
 
 def _first_of(tests: Sequence[np.ndarray]) -> np.ndarray:

@@ -1,0 +1,119 @@
+"""What a file of boxes holds: JSON of some kind, or a CSV table."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lesionkit.errors import InputError
+
+COORDINATES = ("x1", "y1", "x2", "y2")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A CSV file: its header's names in lower case, and the text below it, from line 2 on."""
+
+    path: Path
+    columns: tuple[str, ...]
+    text: str
+
+    def rows(self, names: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+        """The line number and the values of the columns ``names`` of each row that is not blank."""
+        places = [self.columns.index(name) for name in names]
+        reader = csv.reader(io.StringIO(self.text, newline=""), skipinitialspace=True)
+        try:
+            for row in reader:
+                if any(map(str.strip, row)):
+                    line = reader.line_num + 1
+                    if len(row) != len(self.columns):
+                        raise InputError(
+                            f"{self.path}, line {line}: {len(row)} values, but the header has "
+                            f"{len(self.columns)} columns; correct the line"
+                        )
+                    yield line, [row[place].strip() for place in places]
+        except csv.Error as error:
+            raise InputError(
+                f"{self.path}, line {reader.line_num + 1}: not CSV ({error}); correct the line"
+            ) from error
+
+
+def read_content(path: str | os.PathLike, what: str) -> object:
+    """The value of a JSON file, or the :class:`Table` of any other; ``what`` names it in messages.
+
+    Raises InputError for a file that cannot be read or is neither.
+    """
+    path = Path(path)
+    try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise InputError(f"{path}: a pipe or a device; give a file of {what}")
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; give a file of {what}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text file ({error}); give one of {what}") from error
+    if not text.strip():
+        raise InputError(f"{path}: empty; give a file of {what}")
+    if text.lstrip()[0] not in "{[":
+        header, _, rest = text.partition("\n")
+        columns = next(csv.reader([header], skipinitialspace=True), [])
+        return Table(path, tuple(name.strip().lower() for name in columns), rest)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path}, line {error.lineno}: not JSON ({error.msg}); correct it or write it again"
+        ) from error
+    except (RecursionError, ValueError) as error:  # nested too deep; a number of too many digits
+        raise InputError(f"{path}: not usable JSON ({error}); write it again") from error
+
+
+def numbers(path: Path, line: int, names: Sequence[str], values: Sequence[str]) -> list[float]:
+    """Finite numbers from a row's texts. Raises InputError naming the line and columns."""
+    try:
+        found = [float(value) for value in values]
+        if all(map(is_number, found)):
+            return found
+    except ValueError:
+        pass
+    raise InputError(
+        f"{path}, line {line}: {', '.join(names)} must be finite numbers, got "
+        f"{', '.join(values)}; correct the line"
+    )
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a finite number that a float can hold."""
+    return isinstance(value, int | float) and -1e300 < value < 1e300
+
+
+def check_corners(box: Sequence[float], where: str) -> None:
+    """Raise InputError for a box that ends before it begins; one of no pixel at all is fine."""
+    x1, y1, x2, y2 = box[:4]
+    if x2 < x1 - 1 or y2 < y1 - 1:
+        raise InputError(
+            f"{where}: box {[x1, y1, x2, y2]} ends before it begins; boxes are x1, y1, x2, y2, two "
+            "corners, not a corner and a size"
+        )
+
+
+def coco_boxes(entries: Sequence[object], name: str, path: Path) -> np.ndarray:
+    """The "bbox" of COCO's annotations or results as [n, 4] float64 xyxy with inclusive ends.
+
+    Raises InputError naming the entry, ``name[i]``.
+    """
+    for index, entry in enumerate(entries):
+        value = entry.get("bbox") if isinstance(entry, dict) else None
+        is_box = isinstance(value, list) and len(value) == 4 and all(map(is_number, value))
+        if not is_box or min(value[2:]) < 0:
+            raise InputError(
+                f"{path}, {name}[{index}]: bbox must be [x, y, width, height], finite numbers and "
+                f"no negative size, got {value!r}; correct it"
+            )
+    boxes = np.array([entry["bbox"] for entry in entries], dtype=np.float64).reshape(-1, 4)
+    return np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:] - 1])

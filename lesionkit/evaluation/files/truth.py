@@ -1,0 +1,187 @@
+"""Ground truth from a file."""
+
+import os
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lesionkit.errors import InputError
+from lesionkit.evaluation.files.content import (
+    COORDINATES,
+    Table,
+    check_corners,
+    coco_boxes,
+    numbers,
+    read_content,
+)
+
+if TYPE_CHECKING:
+    from lesionkit.data.deeplesion import KeySlice
+
+WHAT = "ground truth (DL_info.csv, COCO annotations, or CSV with file_name,x1,y1,x2,y2)"
+_IN_PIXELS = "give pixels, no fractions of the image, or remove it"
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """The images to evaluate on and their lesions.
+
+    Attributes:
+        path: the file.
+        file_names: of the images.
+        boxes: for each image [g, 4] float64 xyxy, 0-based pixels, inclusive ends.
+        patients: [I] who each image is of, None where the file does not say.
+        records: DeepLesion's records of the images, None for other formats.
+        image_ids: COCO's image ids and the places of their images; empty for other formats.
+        split: of DL_info.csv, "all" for all of it.
+    """
+
+    path: Path
+    file_names: tuple[str, ...]
+    boxes: tuple[np.ndarray, ...]
+    patients: np.ndarray | None = None
+    records: "tuple[KeySlice, ...] | None" = None
+    image_ids: dict[Hashable, int] = field(default_factory=dict)
+    split: str | None = None
+
+
+def read_truth(path: str | os.PathLike, split: str = "test") -> Truth:
+    """Ground truth from a file, whose format is told by its content:
+
+    - DeepLesion's DL_info.csv: the images of ``split``, without boxes marked possibly noisy and
+      then without images that have no others, as in 3DCE.
+    - COCO annotations: every image of "images" and the "bbox" (x, y, width, height) of its
+      annotations, of whatever category; "patient" or "patient_id" of an image says who it is of.
+    - CSV with the columns file_name,x1,y1,x2,y2 (0-based, inclusive ends) and, if known, patient.
+      An image without lesions is a row without coordinates.
+
+    Args:
+        path: the file.
+        split: "train", "val", "test" or "all"; for DL_info.csv alone.
+
+    Raises:
+        InputError: the file is none of these, or an entry is wrong (the line or entry is named),
+            or there is no lesion.
+    """
+    path = Path(path)
+    content = read_content(path, WHAT)
+    if isinstance(content, Table):
+        truth = _from_table(content, split)
+    elif isinstance(content, dict) and {"images", "annotations"} <= set(content):
+        truth = _from_coco(path, content)
+    else:
+        raise InputError(f"{path}: JSON, but not COCO annotations; give {WHAT}")
+    if not any(map(len, truth.boxes)):
+        raise InputError(f"{path}: no lesion in it{_of_split(truth)}; sensitivity is undefined")
+    return truth
+
+
+def _of_split(truth: Truth) -> str:
+    return "" if truth.split in (None, "all") else f" of split {truth.split} (--split)"
+
+
+def _from_table(table: Table, split: str) -> Truth:
+    if {"file_name", "bounding_boxes"} <= set(table.columns):
+        return _from_dl_info(table.path, split)
+    missing = [name for name in ("file_name", *COORDINATES) if name not in table.columns]
+    if missing:
+        raise InputError(
+            f"{table.path}, line 1: no column {', '.join(missing)} in the header; give {WHAT}"
+        )
+    if "score" in table.columns:
+        raise InputError(f"{table.path}: has scores, so it holds detections; give {WHAT}")
+    has_patient = "patient" in table.columns
+    boxes: dict[str, list[list[float]]] = {}
+    patients: dict[str, str] = {}
+    for line, (name, *values) in table.rows(
+        ["file_name", *COORDINATES, *(["patient"] if has_patient else [])]
+    ):
+        where = f"{table.path}, line {line}"
+        patient = values.pop() if has_patient else ""
+        if not name or (has_patient and not patient):
+            raise InputError(f"{where}: file_name or patient is empty; fill it in")
+        if patients.setdefault(name, patient) != patient:
+            raise InputError(f"{where}: {name} is of patient {patients[name]} above; correct one")
+        own = boxes.setdefault(name, [])
+        if any(values):
+            own.append(numbers(table.path, line, COORDINATES, values))
+            check_corners(own[-1], where)
+            x1, y1, x2, y2 = own[-1]
+            if x2 < x1 or y2 < y1:
+                raise InputError(f"{where}: box {own[-1]} has less than a pixel; {_IN_PIXELS}")
+    return Truth(
+        path=table.path,
+        file_names=tuple(boxes),
+        boxes=tuple(np.array(own).reshape(-1, 4) for own in boxes.values()),
+        patients=np.array(list(patients.values())) if has_patient else None,
+    )
+
+
+def _from_dl_info(path: Path, split: str) -> Truth:
+    from lesionkit.data.deeplesion import DeepLesion
+
+    dataset = DeepLesion(path.parent, split=None if split == "all" else split, csv=path)
+    records = tuple(dataset)
+    return Truth(
+        path=path,
+        file_names=tuple(record.file_name for record in records),
+        boxes=tuple(record.boxes.astype(np.float64) for record in records),
+        patients=np.array([record.patient for record in records]),
+        records=records,
+        split=split,
+    )
+
+
+def _from_coco(path: Path, content: dict) -> Truth:
+    images, annotations = content["images"], content["annotations"]
+    for name, entries in (("images", images), ("annotations", annotations)):
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise InputError(f'{path}: "{name}" must be a list of objects; write it as COCO has it')
+    places: dict[Hashable, int] = {}
+    names: dict[str, int] = {}
+    for index, image in enumerate(images):
+        identity, name = image.get("id"), image.get("file_name")
+        where = f"{path}, images[{index}]"
+        if not isinstance(identity, int | str) or not isinstance(name, str) or not name:
+            raise InputError(f"{where}: must have an id and a file_name, has {sorted(image)}")
+        if identity in places or name in names:
+            raise InputError(f"{where}: id {identity!r} or file_name {name!r} is there twice")
+        places[identity] = names[name] = index
+    corners = coco_boxes(annotations, "annotations", path)
+    boxes: list[list[np.ndarray]] = [[] for _ in images]
+    for index, (annotation, box) in enumerate(zip(annotations, corners, strict=True)):
+        where, image = f"{path}, annotations[{index}]", annotation.get("image_id")
+        if not isinstance(image, int | str) or image not in places:
+            raise InputError(f"{where}: image_id {image!r} is the id of none of the images")
+        if annotation.get("iscrowd"):
+            raise InputError(f"{where}: is a crowd, which FROC has no place for; remove it")
+        if min(annotation["bbox"][2:]) < 1:
+            raise InputError(
+                f"{where}: box {annotation['bbox']} has less than a pixel; {_IN_PIXELS}"
+            )
+        boxes[places[image]].append(box)
+    return Truth(
+        path=path,
+        file_names=tuple(names),
+        boxes=tuple(np.array(own).reshape(-1, 4) for own in boxes),
+        patients=_coco_patients(path, images),
+        image_ids=places,
+    )
+
+
+def _coco_patients(path: Path, images: Sequence[dict]) -> np.ndarray | None:
+    for key in ("patient", "patient_id"):
+        patients = [image.get(key) for image in images]
+        if all(patient is None for patient in patients):
+            continue
+        for index, patient in enumerate(patients):
+            if not isinstance(patient, int | str) or patient == "":
+                raise InputError(
+                    f"{path}, images[{index}]: {key} must be a number or text, as other images "
+                    f"have it, got {patient!r}"
+                )
+        return np.array([str(patient) for patient in patients])
+    return None
