@@ -38,12 +38,12 @@ bool may_be_equal(const nvinfer1::Dims& a, const nvinfer1::Dims& b) {
 
 class Attention final : public Plugin {
  public:
-  Attention(const AttentionOp& op, Temperatures temperatures)
-      : Plugin(op.name, inputs_of(op)), op_(op), temperatures_(temperatures) {}
+  Attention(const Log& log, const AttentionOp& op, Temperatures temperatures)
+      : Plugin(log, op.name, inputs_of(op)), op_(op), temperatures_(temperatures) {}
 
   Attention* clone() noexcept override {
-    return guarded<Attention*>(op_.name, nullptr,
-                               [&] { return new Attention(op_, temperatures_); });
+    return guarded<Attention*>(log(), op_.name, nullptr,
+                               [&] { return new Attention(log(), op_, temperatures_); });
   }
 
  private:
@@ -79,8 +79,8 @@ class Attention final : public Plugin {
 
 class AttentionCreator final : public Creator {
  public:
-  explicit AttentionCreator(const AttentionOp& op)
-      : Creator(op.name, fields_of(op, nullptr)), op_(op) {}
+  AttentionCreator(const Log& log, const AttentionOp& op)
+      : Creator(log, op.name, fields_of(op, nullptr)), op_(op) {}
 
  private:
   Plugin* create(const Fields& fields) const override {
@@ -88,7 +88,7 @@ class AttentionCreator final : public Creator {
     for (int i = 0; i < op_.num_logits; ++i) {
       temperatures[i] = fields.positive(op_.temperatures[i]);
     }
-    return new Attention(op_, temperatures);
+    return new Attention(log(), op_, temperatures);
   }
 
   const AttentionOp& op_;
@@ -96,8 +96,8 @@ class AttentionCreator final : public Creator {
 
 }  // namespace
 
-nvinfer1::IPluginCreatorInterface* new_attention_creator(const AttentionOp& op) {
-  return new AttentionCreator(op);
+nvinfer1::IPluginCreatorInterface* new_attention_creator(const Log& log, const AttentionOp& op) {
+  return new AttentionCreator(log, op);
 }
 
 }  // namespace lesionkit::tensorrt

@@ -23,7 +23,7 @@ struct AttentionOp {
                 const float* temperatures, void* stream);
 };
 
-// Lives as long as the process; so must `op`.
-nvinfer1::IPluginCreatorInterface* new_attention_creator(const AttentionOp& op);
+// Lives as long as the process; so must `log` and `op`.
+nvinfer1::IPluginCreatorInterface* new_attention_creator(const Log& log, const AttentionOp& op);
 
 }  // namespace lesionkit::tensorrt

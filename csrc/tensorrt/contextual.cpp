@@ -15,6 +15,8 @@ constexpr AttentionOp op{"ContextualAttention", 1, {"logits"}, {"temperature"}, 
 
 }  // namespace
 
-nvinfer1::IPluginCreatorInterface* contextual_creator() { return new_attention_creator(op); }
+nvinfer1::IPluginCreatorInterface* contextual_creator(const Log& log) {
+  return new_attention_creator(log, op);
+}
 
 }  // namespace lesionkit::tensorrt

@@ -20,6 +20,8 @@ constexpr AttentionOp op{"DualAttention",
 
 }  // namespace
 
-nvinfer1::IPluginCreatorInterface* dual_creator() { return new_attention_creator(op); }
+nvinfer1::IPluginCreatorInterface* dual_creator(const Log& log) {
+  return new_attention_creator(log, op);
+}
 
 }  // namespace lesionkit::tensorrt

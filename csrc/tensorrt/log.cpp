@@ -3,7 +3,6 @@
 #include <dlfcn.h>
 
 #include <cstdio>
-#include <mutex>
 
 namespace lesionkit::tensorrt {
 
@@ -45,50 +44,30 @@ int version_behind(const void* object) {
   return found;
 }
 
-struct Finder {
-  void* object = nullptr;
-  bool versioned = false;
-
-  bool log(Severity severity, const char* text) const {
-    void* logger = !object     ? nullptr
-                   : versioned ? static_cast<Finder11*>(object)->find_logger()
-                               : static_cast<Finder10*>(object)->find_logger();
-    if (!logger) return false;
-    versioned ? static_cast<Logger11*>(logger)->log(severity, text)
-              : static_cast<Logger10*>(logger)->log(severity, text);
-    return true;
-  }
-};
-
-std::mutex mutex;
-Finder current;  // under the mutex
-
-// A copy, since loggers run code of their own, which must not wait for the mutex.
-Finder finder() {
-  const std::lock_guard lock(mutex);
-  return current;
-}
-
 }  // namespace
 
-void log(Severity severity, const char* plugin, const char* message) noexcept {
+Log::Log(nvinfer1::ILoggerFinder* finder)
+    : finder_(finder), versioned_(finder && is_versioned(version_behind(finder))) {}
+
+bool Log::found(Severity severity, const char* text) const {
+  void* logger = !finder_     ? nullptr
+                 : versioned_ ? static_cast<Finder11*>(finder_)->find_logger()
+                              : static_cast<Finder10*>(finder_)->find_logger();
+  if (!logger) return false;
+  versioned_ ? static_cast<Logger11*>(logger)->log(severity, text)
+             : static_cast<Logger10*>(logger)->log(severity, text);
+  return true;
+}
+
+void Log::write(Severity severity, const char* plugin, const char* message) const noexcept {
   char text[1024];
   std::snprintf(text, sizeof(text), "lesionkit %s: %s", plugin, message);
   bool logged = false;
   try {
-    logged = finder().log(severity, text);
+    logged = found(severity, text);
   } catch (...) {  // findLogger() is not noexcept
   }
   if (!logged) std::fprintf(stderr, "%s\n", text);
 }
 
 }  // namespace lesionkit::tensorrt
-
-// TensorRT calls this when it loads the library.
-extern "C" __attribute__((visibility("default"))) void setLoggerFinder(
-    nvinfer1::ILoggerFinder* given) {
-  using namespace lesionkit::tensorrt;
-  const bool versioned = given && is_versioned(version_behind(given));
-  const std::lock_guard lock(mutex);
-  current = {given, versioned};
-}

@@ -40,8 +40,8 @@ Dims known_extents(const DimsExprs& shape) {
 
 }  // namespace
 
-Plugin::Plugin(const char* name, std::vector<const char*> inputs)
-    : name_(name), inputs_(std::move(inputs)) {}
+Plugin::Plugin(const Log& log, const char* name, std::vector<const char*> inputs)
+    : log_(log), name_(name), inputs_(std::move(inputs)) {}
 
 IPluginCapability* Plugin::getCapabilityInterface(PluginCapabilityType type) noexcept {
   switch (type) {
@@ -69,7 +69,7 @@ void Plugin::check_number(int32_t given) const {
 
 int32_t Plugin::getOutputDataTypes(DataType* outputs, int32_t, const DataType* inputs,
                                    int32_t given) const noexcept {
-  return guarded(name_, -1, [&] {
+  return guarded(log_, name_, -1, [&] {
     check_number(given);
     check(stored_type(inputs[0]) >= 0, input_name(0),
           " must be float32, float16 or bfloat16, got ", inputs[0]);
@@ -81,7 +81,7 @@ int32_t Plugin::getOutputDataTypes(DataType* outputs, int32_t, const DataType* i
       message << input_name(i) << " is " << inputs[i] << " and must become " << needed << " beside "
               << input_name(0) << " in " << inputs[0]
               << "; a strongly typed network has to cast it";
-      log(Severity::kWARNING, name_, message.str().c_str());
+      log_.write(Severity::kWARNING, name_, message.str().c_str());
     }
     outputs[0] = inputs[0];
     return 0;
@@ -90,7 +90,7 @@ int32_t Plugin::getOutputDataTypes(DataType* outputs, int32_t, const DataType* i
 
 int32_t Plugin::getOutputShapes(const DimsExprs* inputs, int32_t given, const DimsExprs*, int32_t,
                                 DimsExprs* outputs, int32_t, IExprBuilder& builder) noexcept {
-  return guarded(name_, -1, [&] {
+  return guarded(log_, name_, -1, [&] {
     check_number(given);
     std::array<Dims, kMostInputs> known;
     for (int i = 0; i < given; ++i) known[i] = known_extents(inputs[i]);
@@ -121,7 +121,7 @@ void Plugin::check_descs(const Desc* inputs) const {
 }
 
 int32_t Plugin::onShapeChange(const Desc* inputs, int32_t given, const Desc*, int32_t) noexcept {
-  return guarded(name_, -1, [&] {
+  return guarded(log_, name_, -1, [&] {
     check_number(given);
     check_descs(inputs);
     return 0;
@@ -130,7 +130,7 @@ int32_t Plugin::onShapeChange(const Desc* inputs, int32_t given, const Desc*, in
 
 int32_t Plugin::enqueue(const Desc* descs, const Desc*, const void* const* inputs,
                         void* const* outputs, void*, cudaStream_t stream) noexcept {
-  return guarded(name_, -1, [&] {
+  return guarded(log_, name_, -1, [&] {
     check_descs(descs);
     const int error = launch(descs, stored_type(descs[0].type), inputs, outputs[0], stream);
     check(error == 0, "could not be launched: ", lesionkit_error_string(error));
@@ -141,21 +141,22 @@ int32_t Plugin::enqueue(const Desc* descs, const Desc*, const void* const* input
 IPluginV3* Plugin::attachToContext(IPluginResourceContext*) noexcept { return clone(); }
 
 const PluginFieldCollection* Plugin::getFieldsToSerialize() noexcept {
-  return guarded<const PluginFieldCollection*>(name_, nullptr, [&] {
+  return guarded<const PluginFieldCollection*>(log_, name_, nullptr, [&] {
     serialized_ = fields();
     collection_ = {static_cast<int32_t>(serialized_.size()), serialized_.data()};
     return &collection_;
   });
 }
 
-Creator::Creator(const char* name, std::vector<PluginField> fields)
-    : name_(name),
+Creator::Creator(const Log& log, const char* name, std::vector<PluginField> fields)
+    : log_(log),
+      name_(name),
       fields_(std::move(fields)),
       collection_{static_cast<int32_t>(fields_.size()), fields_.data()} {}
 
 IPluginV3* Creator::createPlugin(const char*, const PluginFieldCollection* fields,
                                  TensorRTPhase) noexcept {
-  return guarded<IPluginV3*>(name_, nullptr,
+  return guarded<IPluginV3*>(log_, name_, nullptr,
                              [&]() -> IPluginV3* { return create(Fields(fields, fields_)); });
 }
 
@@ -165,17 +166,3 @@ const char* Creator::getPluginVersion() const noexcept { return kVersion; }
 const char* Creator::getPluginNamespace() const noexcept { return kNamespace; }
 
 }  // namespace lesionkit::tensorrt
-
-// What TensorRT's registry takes from the library when it loads it.
-extern "C" __attribute__((visibility("default"))) nvinfer1::IPluginCreatorInterface* const*
-getCreators(int32_t& count) {
-  using namespace lesionkit::tensorrt;
-  using Creators = std::array<nvinfer1::IPluginCreatorInterface*, 4>;
-  count = 0;
-  return guarded<nvinfer1::IPluginCreatorInterface* const*>("plugins", nullptr, [&] {
-    static const Creators creators{contextual_creator(), spatial_creator(), dual_creator(),
-                                   psroi_creator()};
-    count = static_cast<int32_t>(creators.size());
-    return creators.data();
-  });
-}

@@ -24,7 +24,8 @@ class Plugin : public nvinfer1::IPluginV3,
   using DynamicDesc = nvinfer1::DynamicPluginTensorDesc;
   using DataType = nvinfer1::DataType;
 
-  Plugin(const char* name, std::vector<const char*> inputs);
+  // `log` is its creator's.
+  Plugin(const Log& log, const char* name, std::vector<const char*> inputs);
 
   // IPluginV3; clone() is each plugin's own.
   nvinfer1::IPluginCapability* getCapabilityInterface(
@@ -68,6 +69,7 @@ class Plugin : public nvinfer1::IPluginV3,
   // Pointing to the plugin's own values.
   virtual std::vector<nvinfer1::PluginField> fields() const = 0;
 
+  const Log& log() const { return log_; }
   int num_inputs() const { return static_cast<int>(inputs_.size()); }
   const char* input_name(int input) const { return inputs_[input]; }
 
@@ -75,6 +77,7 @@ class Plugin : public nvinfer1::IPluginV3,
   void check_number(int32_t num_inputs) const;
   void check_descs(const Desc* inputs) const;
 
+  const Log& log_;
   const char* name_;
   std::vector<const char*> inputs_;
   // What getFieldsToSerialize() hands out.
@@ -84,7 +87,7 @@ class Plugin : public nvinfer1::IPluginV3,
 
 class Creator : public nvinfer1::IPluginCreatorV3One {
  public:
-  Creator(const char* name, std::vector<nvinfer1::PluginField> fields);
+  Creator(const Log& log, const char* name, std::vector<nvinfer1::PluginField> fields);
 
   nvinfer1::IPluginV3* createPlugin(const char* layer,
                                     const nvinfer1::PluginFieldCollection* fields,
@@ -98,17 +101,20 @@ class Creator : public nvinfer1::IPluginCreatorV3One {
   // Throws for values that the plugin does not take.
   virtual Plugin* create(const Fields& fields) const = 0;
 
+  const Log& log() const { return log_; }
+
  private:
+  const Log& log_;
   const char* name_;
   std::vector<nvinfer1::PluginField> fields_;
   nvinfer1::PluginFieldCollection collection_;
 };
 
-// One for each op. They live as long as the process: TensorRT's registry, which outlives the
-// library's static objects, may still ask them when the process ends.
-nvinfer1::IPluginCreatorInterface* contextual_creator();
-nvinfer1::IPluginCreatorInterface* spatial_creator();
-nvinfer1::IPluginCreatorInterface* dual_creator();
-nvinfer1::IPluginCreatorInterface* psroi_creator();
+// One for each op. They live as long as the process, as `log` must: TensorRT's registry, which
+// outlives the library's static objects, may still ask them when the process ends.
+nvinfer1::IPluginCreatorInterface* contextual_creator(const Log& log);
+nvinfer1::IPluginCreatorInterface* spatial_creator(const Log& log);
+nvinfer1::IPluginCreatorInterface* dual_creator(const Log& log);
+nvinfer1::IPluginCreatorInterface* psroi_creator(const Log& log);
 
 }  // namespace lesionkit::tensorrt

@@ -44,11 +44,12 @@ std::vector<PluginField> fields_of(const Parameters* given) {
 // features [B, C*G*G, H, W] and float32 rois [K, 5] to [K, C, G, G].
 class PsroiPlugin final : public Plugin {
  public:
-  explicit PsroiPlugin(const Parameters& parameters)
-      : Plugin(kName, {"features", "rois"}), parameters_(parameters) {}
+  PsroiPlugin(const Log& log, const Parameters& parameters)
+      : Plugin(log, kName, {"features", "rois"}), parameters_(parameters) {}
 
   PsroiPlugin* clone() noexcept override {
-    return guarded<PsroiPlugin*>(kName, nullptr, [&] { return new PsroiPlugin(parameters_); });
+    return guarded<PsroiPlugin*>(log(), kName, nullptr,
+                                 [&] { return new PsroiPlugin(log(), parameters_); });
   }
 
  private:
@@ -97,18 +98,18 @@ class PsroiPlugin final : public Plugin {
 
 class PsroiCreator final : public Creator {
  public:
-  PsroiCreator() : Creator(kName, fields_of(nullptr)) {}
+  explicit PsroiCreator(const Log& log) : Creator(log, kName, fields_of(nullptr)) {}
 
  private:
   Plugin* create(const Fields& fields) const override {
-    return new PsroiPlugin({fields.integer("output_size", 1, kMostBins),
-                            fields.positive("spatial_scale"),
-                            convention_of(fields.text("convention"))});
+    return new PsroiPlugin(log(), {fields.integer("output_size", 1, kMostBins),
+                                   fields.positive("spatial_scale"),
+                                   convention_of(fields.text("convention"))});
   }
 };
 
 }  // namespace
 
-nvinfer1::IPluginCreatorInterface* psroi_creator() { return new PsroiCreator; }
+nvinfer1::IPluginCreatorInterface* psroi_creator(const Log& log) { return new PsroiCreator(log); }
 
 }  // namespace lesionkit::tensorrt

@@ -15,6 +15,8 @@ constexpr AttentionOp op{"SpatialAttention", 1, {"logits"}, {"temperature"}, nul
 
 }  // namespace
 
-nvinfer1::IPluginCreatorInterface* spatial_creator() { return new_attention_creator(op); }
+nvinfer1::IPluginCreatorInterface* spatial_creator(const Log& log) {
+  return new_attention_creator(log, op);
+}
 
 }  // namespace lesionkit::tensorrt

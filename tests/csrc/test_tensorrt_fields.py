@@ -111,3 +111,19 @@ def test_without_a_logger_it_writes_to_stderr(capfd):
     assert library.create("SpatialAttention", temperature=-1.0) is None
     assert library.log() == []
     assert capfd.readouterr().err.startswith("lesionkit SpatialAttention: temperature must be")
+
+
+def test_two_runtimes_in_one_process_have_a_log_each():
+    """As tensorrt 10 and tensorrt_rtx 1.7 have, whose loggers are laid out in two ways."""
+    both = [Library(LIBRARY, 101401, 10), Library(LIBRARY, 10701, 11)]
+    both[0].call("load", str(LIBRARY).encode(), 101401, 10)  # once more, as its registry may
+    for library, other in (both, both[::-1]):
+        assert library.create("SpatialAttention", temperature=-1.0) is None
+        plugin = library.create("SpatialAttention", temperature=1.0)
+        for each in (plugin, plugin.clone(), plugin.attached()):
+            assert each.shape_change((1, 2), (1, 2)) != 0
+        first, *later = library.log()
+        assert "temperature must be finite" in first
+        assert len(later) == 3
+        assert all("x must be [B, M, D, H, W], got [1, 2]" in line for line in later)
+        assert other.log() == []

@@ -117,3 +117,22 @@ def test_library_that_registers_says_when_there_are_no_plugins(tmp_path):
     alone.write_bytes(REGISTER.read_bytes())
     _, said = in_a_process(f"import ctypes, tensorrt_lean; ctypes.CDLL('{alone}')")
     assert f"did not take the plugins of {tmp_path}/{LIBRARY.name}" in said
+
+
+@needs(LIBRARY)
+def test_two_runtimes_in_one_process_have_a_log_each():
+    """The one that is loaded last gets no messages about the other's plugins."""
+    needs_runtime("tensorrt_rtx")
+    needs_runtime("tensorrt_lean")
+    code = (
+        "import numpy, tensorrt_rtx as trt; from lesionkit.deploy.plugins import load_plugins; "
+        "from lesionkit.deploy.runtimes import create, log_of; builder = create(trt, 'Builder'); "
+        "load_plugins('tensorrt_rtx'); load_plugins('tensorrt_lean'); log_of(trt).take(); "
+        "creator = trt.get_plugin_registry().get_creator('SpatialAttention', '1', 'lesionkit'); "
+        "no_fields = trt.PluginFieldCollection([]); "
+        "print(creator.create_plugin('layer', no_fields, trt.TensorRTPhase.BUILD)); "
+        "print(log_of(trt).take())"
+    )
+    ((plugin, messages), _) = in_a_process(code)
+    assert plugin == "None"
+    assert "lesionkit SpatialAttention: field temperature is missing" in messages
