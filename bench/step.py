@@ -26,7 +26,7 @@ from lesionkit.files import atomic_write
 from lesionkit.models import PRESETS, LesionDetector
 from lesionkit.models.boxes import to_half_open
 from lesionkit.training import TRAINING_PRESETS
-from lesionkit.training.loop import _optimizer as make_optimizer
+from lesionkit.training.step import make_optimizer
 
 RESULTS = Path(__file__).parent / "results"
 PRESET, IMAGES, SIDE, BATCH = "3dce_cs_att", 5, 512, 2

@@ -26,7 +26,7 @@ PRESET = "tiny"
 IMAGE_SIZE = 256  # pixels; half of DeepLesion's, a quarter of the time to draw and to read
 WRITES = (
     *("data/DL_info.csv", "data/Images_png/*/*.png"),
-    *("metrics.jsonl", "pictures.png", "results.json", "weights.safetensors"),
+    *("last.safetensors", "metrics.jsonl", "pictures.png", "results.json", "weights.safetensors"),
 )
 PICTURES = 9
 PICTURE_FP = 1.0  # false positives per image at which detections are drawn
@@ -58,7 +58,8 @@ def demo(
     from lesionkit.training import TRAINING_PRESETS, deeplesion_samples, train
 
     chosen = choose_device(device)
-    detector, training = PRESETS[PRESET], replace(TRAINING_PRESETS[PRESET], seed=seed)
+    detector = PRESETS[PRESET]
+    training = replace(TRAINING_PRESETS[PRESET], seed=seed, tensorboard=False)
     limit_threads(detector.backbone)
     config = {
         "command": "demo",

@@ -4,7 +4,8 @@ A finished folder holds ``config.json``, which lists the files that the run wrot
 ever removed: what that list does not name stays.
 
 A run works in ``unfinished``, locked while it lives. A killed run leaves that folder without a
-list, so a later one of the same verb removes there what has the name of a file it writes itself.
+list, so a later one of the same verb removes there what has the name of a file it writes itself, or
+goes on in it where the verb can.
 """
 
 import fcntl
@@ -54,6 +55,7 @@ def result_folder(
     names: Sequence[str],
     keep_unfinished: bool = False,
     continues: bool = False,
+    resume: Path | None = None,
 ) -> Iterator[Path]:
     """Yield a folder to write into; what is in it becomes the content of ``out`` at the end.
 
@@ -73,15 +75,20 @@ def result_folder(
             exception says where.
         continues: the run has taken over what earlier ones left (see :func:`left_behind`), so that
             goes at the end even without ``overwrite``.
+        resume: the folder of a stopped run, of :func:`stopped_run`, to go on in.
     """
     command = config["command"]
     check_output(out, overwrite, command, names)
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
     out.mkdir(parents=True, exist_ok=True)
-    folder = _new_folder(out)
+    folder = resume or _new_folder(out)
     config = {"lesionkit": __version__, **config}
     try:
-        with _locked(folder):
+        with _locked(folder) as is_ours:
+            if resume:
+                if not is_ours:
+                    raise InputError(f"{resume}: another process is at work in it")
+                _remove_temporaries(folder, names)
             _write_config(folder, config, [])
             yield folder
             files = _files(folder)
@@ -99,6 +106,48 @@ def result_folder(
                 for parent in made:
                     parent.rmdir()
         raise
+
+
+def stopped_run(out: Path, command: str, name: str) -> tuple[Path, dict[str, Any]] | None:
+    """The folder in ``out`` where a run of ``command`` was stopped, and its config.json.
+
+    ``name`` is the file that it goes on from; None if there is no such run. Raises InputError where
+    there are several, or the run has finished.
+    """
+    if os.path.lexists(out / CONFIG):
+        _finish_move(out, command)
+        raise InputError(f"--out {out}: its run has finished, there is nothing to resume")
+    found = [path.parent for path in left_behind(out, command, name)]
+    if len(found) > 1:
+        raise InputError(
+            f"--out {out}: holds several stopped runs ({', '.join(f.name for f in found)}); move "
+            "all but one away"
+        )
+    if not found:
+        return None
+    return found[0], json.loads((found[0] / CONFIG).read_text(encoding="utf-8"))
+
+
+def _finish_move(out: Path, command: str) -> None:
+    """Move what a run that was killed while its results moved has left behind."""
+    _written(out, command)  # raises for what is not ours
+    listed = json.loads((out / CONFIG).read_text(encoding="utf-8"))["files"]
+    missing = {name for name in listed if not os.path.lexists(out / name)}
+    for folder in [entry for entry in out.iterdir() if _UNFINISHED.fullmatch(entry.name)]:
+        left = [] if folder.is_symlink() else _files(folder)
+        if left and missing.issuperset(left):  # a run of its own has a config.json there
+            for name in left:
+                (out / name).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(folder / name, out / name)
+            shutil.rmtree(folder)
+
+
+def _remove_temporaries(folder: Path, names: Sequence[str]) -> None:
+    """Remove what a killed run was writing."""
+    for name in _files(folder):
+        whole = _TEMPORARY.sub(r"\1\2\3", name)
+        if whole != name and _is_announced(whole, names):
+            (folder / name).unlink()
 
 
 def left_behind(out: Path, command: str, name: str) -> list[Path]:

@@ -47,14 +47,19 @@ def _bar(label: str) -> Iterator[Callable[..., None]]:
 def _lines(label: str) -> Iterator[Callable[..., None]]:
     start = last = time.monotonic()
     finished = False  # the end is worth a line at once, but only one: work may go on after it
+    first = None  # what was done when, from which the rest is reckoned: work may be resumed
     print(f"{label} ...", file=sys.stderr, flush=True)
 
     def update(done: int, total: int, note: str = "") -> None:
-        nonlocal last, finished
+        nonlocal last, finished, first
         now = time.monotonic()
+        first = first or (done, now)
         if (done == total and not finished) or now - last >= LINE_SECONDS:
             last, finished = now, done == total
-            line = f"{label}: {done}/{total}, {now - start:.0f} s" + (f", {note}" if note else "")
-            print(line, file=sys.stderr, flush=True)
+            line = f"{label}: {done}/{total}, {now - start:.0f} s"
+            if first[0] < done < total:
+                left = (now - first[1]) / (done - first[0]) * (total - done)
+                line += f", {left:.0f} s left"
+            print(line + (f", {note}" if note else ""), file=sys.stderr, flush=True)
 
     yield update

@@ -14,6 +14,7 @@ from torchvision.models import VGG16_Weights
 from torchvision.models.vgg import cfgs, make_layers
 
 from lesionkit.errors import InputError
+from lesionkit.models.backbone_file import input_range, read_vgg16
 
 
 class VGG16Backbone(nn.Sequential):
@@ -51,11 +52,28 @@ class VGG16Backbone(nn.Sequential):
                 "--backbone-weights none (backbone_weights=None in DetectorConfig)"
             ) from error
         convolutions = [value for key, value in weights.items() if key.startswith("features.")]
+        transform = source.transforms()
+        self._take(convolutions, pixel_mean, transform.mean, transform.std)
+
+    def load_file(self, path: str, expected_input: str, pixel_mean: float) -> None:
+        """Take the convolutions of an .onnx or .safetensors file.
+
+        ``expected_input`` is what they were trained on, "torchvision" or "caffe". Raises
+        InputError when the file is missing, damaged or not a VGG16.
+        """
+        self._take(read_vgg16(path, expected_input), pixel_mean, *input_range(expected_input))
+
+    def _take(
+        self,
+        convolutions: Sequence[Tensor],
+        pixel_mean: float,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
         with torch.no_grad():
             for parameter, value in zip(self.parameters(), convolutions, strict=True):
                 parameter.copy_(value)
-        transform = source.transforms()
-        fold_normalization(self[0], pixel_mean, transform.mean, transform.std)
+        fold_normalization(self[0], pixel_mean, mean, std)
 
 
 def fold_normalization(

@@ -83,6 +83,17 @@ def check_scales(scales: Sequence[float] | Tensor | None, count: int) -> list[fl
 
 
 @torch.compiler.disable
+def check_seeds(seeds: Sequence[int] | None, count: int) -> list[torch.Generator | None]:
+    """The generator of each sample's random choices, None for torch's global one."""
+    if seeds is None:
+        return [None] * count
+    whole = all(isinstance(seed, int) and 0 <= seed < 1 << 63 for seed in seeds)
+    if len(seeds) != count or not whole:
+        raise ValueError(f"seeds must be {count} integers in 0..2^63 - 1, got {seeds!r}")
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+@torch.compiler.disable
 def check_targets(
     targets: Sequence[Mapping[str, Tensor]] | None, samples: Sequence[Tensor]
 ) -> list[Tensor]:

@@ -21,8 +21,11 @@ class DetectorConfig:
 
     preprocessing: slices to images; its ``num_images`` is M.
     backbone: "vgg16" (stride 8, 512 channels) or "small" (stride 4, 48 channels, for CPUs).
-    backbone_weights: what training starts from: "torchvision" for its ImageNet VGG16, None for
-        random weights.
+    backbone_weights: what training starts from: "torchvision" for its ImageNet VGG16, the path of
+        an .onnx or .safetensors file with the convolutions of a VGG16, None for random weights.
+    backbone_input: what input the weights of such a file expect: "torchvision" (RGB in 0..1,
+        normalised by ImageNet's mean and deviation) or "caffe" (BGR in 0..255 minus its mean, as
+        Keras' VGG16 too).
     contextual, spatial: the two attention modules; either may be off.
     spatial_input: Eq. 5 writes the raw features X, the text and Eq. 8 the refined X'.
     attention_kernel_size: side of the convolution phi, odd.
@@ -43,6 +46,7 @@ class DetectorConfig:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     backbone: str = "vgg16"
     backbone_weights: str | None = None
+    backbone_input: str | None = None
 
     contextual: bool = True
     spatial: bool = True
@@ -140,13 +144,30 @@ class DetectorConfig:
                 f"rpn_negative_iou ({self.rpn_negative_iou}) must not exceed "
                 f"rpn_positive_iou ({self.rpn_positive_iou})"
             )
-        if self.backbone_weights is not None and self.backbone != "vgg16":
+        self._check_backbone_weights()
+
+    def _check_backbone_weights(self) -> None:
+        weights = self.backbone_weights
+        if weights is None:
+            return
+        if self.backbone != "vgg16":
             raise ValueError("backbone_weights exist for backbone 'vgg16' only; use None")
+        if weights == "torchvision":
+            return
+        if not isinstance(weights, str) or not weights.endswith((".onnx", ".safetensors")):
+            raise ValueError(
+                "backbone_weights must be None, 'torchvision' or the path of an .onnx or "
+                f".safetensors file, got {weights!r}"
+            )
+        if self.backbone_input is None:
+            raise ValueError(
+                f"backbone_input must say what input {weights} expects: 'torchvision' or 'caffe'"
+            )
 
 
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "backbone": ("vgg16", "small"),
-    "backbone_weights": (None, "torchvision"),
+    "backbone_input": (None, "torchvision", "caffe"),
     "spatial_input": ("refined", "raw"),
     "attention_init": ("normal", "zero"),
     "rpn_input": ("attended", "raw"),

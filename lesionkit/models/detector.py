@@ -8,9 +8,16 @@ from torch import Tensor, nn
 
 from lesionkit.models import boxes as box_ops
 from lesionkit.models.backbone import SmallBackbone, VGG16Backbone
-from lesionkit.models.checks import check_images, check_pixels, check_scales, check_targets
+from lesionkit.models.checks import (
+    check_images,
+    check_pixels,
+    check_scales,
+    check_seeds,
+    check_targets,
+)
 from lesionkit.models.config import PRESETS, DetectorConfig
 from lesionkit.models.head import ContextHead
+from lesionkit.models.ranks import largest_over_ranks
 from lesionkit.models.rpn import RegionProposalNetwork
 from lesionkit.nn import DualAttention
 
@@ -66,7 +73,14 @@ class LesionDetector(nn.Module):
         self.head = ContextHead(config, channels, stride)
         self._initialize()
         if pretrained and config.backbone_weights is not None:
-            self.backbone.load_imagenet(config.preprocessing.mean)
+            self._load_backbone(config.backbone_weights)
+
+    def _load_backbone(self, weights: str) -> None:
+        mean = self.config.preprocessing.mean
+        if weights == "torchvision":
+            self.backbone.load_imagenet(mean)
+        else:
+            self.backbone.load_file(weights, self.config.backbone_input, mean)
 
     def _initialize(self) -> None:
         small = {self.rpn.boxes, self.head.boxes, *self.head.hidden}  # 3DCE: std 0.001
@@ -85,14 +99,20 @@ class LesionDetector(nn.Module):
         images: Images,
         targets: Sequence[Mapping[str, Tensor]] | None = None,
         scales: Sequence[float] | Tensor | None = None,
+        seeds: Sequence[int] | None = None,
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
         """Losses in training mode, detections in evaluation mode.
+
+        Where torch.distributed is initialised, training mode is collective: every rank calls it
+        with its part of a batch, and the mean of their losses is the loss of the whole.
 
         Args:
             images: [B, M, 3, H, W], or a list of [M, 3, h, w] of any sizes.
             targets: one {"boxes": [g, 4]} per sample; g may be 0. Needed for training.
             scales: resize factor of each sample (``PixelTransform.scale``), for the least size of
                 proposals; 1 by default.
+            seeds: of the random choice of anchors and rois of each sample, for training; by
+                default torch's global generator chooses.
 
         Returns:
             Training: {"loss_rpn_class", "loss_rpn_box", "loss_class", "loss_box"}.
@@ -106,11 +126,14 @@ class LesionDetector(nn.Module):
         samples = self._samples(images)
         scales = check_scales(scales, len(samples))
         truth = check_targets(targets, samples)
+        generators = check_seeds(seeds, len(samples))
         sizes = [tuple(s.shape[-2:]) for s in samples]
-        features, logits, deltas = self.features(_pad(images, samples))
-        rpn_class, rpn_box = self.rpn.losses(logits, deltas, sizes, truth)
+        height, width = map(max, zip(*sizes, strict=True))
+        size = largest_over_ranks((height, width), samples[0].device)
+        features, logits, deltas = self.features(_pad(images, samples, size))
+        rpn_class, rpn_box = self.rpn.losses(logits, deltas, sizes, truth, generators)
         proposals = self.rpn.propose(logits, deltas, sizes, scales)
-        rois, labels, box_targets = self.head.sample_rois(proposals, truth)
+        rois, labels, box_targets = self.head.sample_rois(proposals, truth, generators)
         loss_class, loss_box = self.head.losses(
             *self.head(features, rois), labels, box_targets, len(samples)
         )
@@ -138,7 +161,7 @@ class LesionDetector(nn.Module):
         if len(set(sizes)) > 1:
             # As 3DCE tests: one by one, so that no detection depends on the padding of a batch.
             return [self.candidates(s[None], [r])[0] for s, r in zip(samples, scales, strict=True)]
-        features, logits, deltas = self.features(_pad(images, samples))
+        features, logits, deltas = self.features(_pad(images, samples, sizes[0]))
         rois = self.rpn.propose(logits, deltas, sizes, scales)
         return self.head.detect(*self.head(features, rois), rois, sizes)
 
@@ -159,12 +182,11 @@ class LesionDetector(nn.Module):
         return attended, *self.rpn(source[:, images.shape[1] // 2])
 
 
-def _pad(images: Images, samples: Sequence[Tensor]) -> Tensor:
+def _pad(images: Images, samples: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
     """One tensor [B, M, 3, H, W]; zeros to the right and below, after the mean is gone (3DCE)."""
-    if isinstance(images, Tensor):
+    height, width = size
+    if isinstance(images, Tensor) and images.shape[-2:] == (height, width):
         return images
-    height = max(s.shape[-2] for s in samples)
-    width = max(s.shape[-1] for s in samples)
     return torch.stack(
         [F.pad(s, (0, width - s.shape[-1], 0, height - s.shape[-2])) for s in samples]
     )

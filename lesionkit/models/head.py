@@ -58,7 +58,10 @@ class ContextHead(nn.Module):
 
     @torch.compiler.disable
     def sample_rois(
-        self, proposals: Sequence[Tensor], truth: Sequence[Tensor]
+        self,
+        proposals: Sequence[Tensor],
+        truth: Sequence[Tensor],
+        generators: Sequence[torch.Generator | None] | None = None,
     ) -> tuple[list[Tensor], Tensor, Tensor]:
         """Proposals and true boxes, sampled to train on (3DCE ``rcnn/symbol/proposal_target.py``).
 
@@ -67,12 +70,15 @@ class ContextHead(nn.Module):
         candidates gives fewer rois instead of repeats.
         """
         config = self.config
+        generators = generators or [None] * len(truth)
         rois, labels, targets = [], [], []
-        for candidates, boxes in zip(proposals, truth, strict=True):
+        for candidates, boxes, generator in zip(proposals, truth, generators, strict=True):
             candidates = torch.cat((candidates, boxes))
             iou = config.roi_positive_iou
             label, index = match(boxes, candidates, iou, iou)
-            positive, negative = sample(label, config.roi_batch, config.roi_positive_fraction)
+            positive, negative = sample(
+                label, config.roi_batch, config.roi_positive_fraction, generator
+            )
             chosen = torch.cat((positive, negative))
             target = candidates.new_zeros(len(chosen), 4)
             target[: len(positive)] = box_ops.encode(boxes[index[positive]], candidates[positive])

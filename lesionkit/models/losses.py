@@ -3,10 +3,16 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from lesionkit.models.ranks import mean_over_ranks
+
 
 def class_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Softmax cross entropy of ``logits`` [n, 2] and ``labels`` [n], averaged; 0 when n is 0."""
-    return F.cross_entropy(logits.float(), labels, reduction="sum") / max(len(labels), 1)
+    """Softmax cross entropy of ``logits`` [n, 2] and ``labels`` [n], averaged; 0 when n is 0.
+
+    In a distributed training the sum over these is divided by the mean n of the ranks.
+    """
+    total = F.cross_entropy(logits.float(), labels, reduction="sum")
+    return total / mean_over_ranks(len(labels), logits.device)
 
 
 def box_loss(deltas: Tensor, targets: Tensor, sigma: float, count: int) -> Tensor:

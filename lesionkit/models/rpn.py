@@ -86,10 +86,16 @@ class RegionProposalNetwork(nn.Module):
 
     @torch.compiler.disable
     def losses(
-        self, logits: Tensor, deltas: Tensor, sizes: Sequence[Size], truth: Sequence[Tensor]
+        self,
+        logits: Tensor,
+        deltas: Tensor,
+        sizes: Sequence[Size],
+        truth: Sequence[Tensor],
+        generators: Sequence[torch.Generator | None] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The class and box loss over anchors sampled from each sample's ``truth`` [g, 4]."""
         config = self.config
+        generators = generators or [None] * len(sizes)
         chosen = [[], [], [], []]
         for b, size in enumerate(sizes):
             anchors, anchor_logits, anchor_deltas = self._on_grid(logits[b], deltas[b], size)
@@ -104,7 +110,9 @@ class RegionProposalNetwork(nn.Module):
                 config.rpn_negative_iou,
                 best_of_each=True,
             )
-            positive, negative = sample(labels, config.rpn_batch, config.rpn_positive_fraction)
+            positive, negative = sample(
+                labels, config.rpn_batch, config.rpn_positive_fraction, generators[b]
+            )
             both = torch.cat((positive, negative))
             targets = box_ops.encode(truth[b][index[positive]], anchors[inside[positive]])
             chosen[0].append(anchor_logits[inside[both]])

@@ -1,11 +1,10 @@
 """Which boxes learn what: matching to the true boxes and random sampling.
 
-All boxes here are half-open. The random choice uses torch's global generator.
+All boxes here are half-open.
 """
 
 import torch
 from torch import Tensor
-from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 from torchvision.ops import box_iou
 
 POSITIVE, NEGATIVE, IGNORED = 1, 0, -1
@@ -35,11 +34,24 @@ def match(
     return labels, index
 
 
-def sample(labels: Tensor, count: int, positive_fraction: float) -> tuple[Tensor, Tensor]:
-    """Indices of at most ``count`` random boxes: (positives, negatives).
+def sample(
+    labels: Tensor,
+    count: int,
+    positive_fraction: float,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Indices of at most ``count`` random boxes, rising: (positives, negatives).
 
-    At most ``int(count * positive_fraction)`` are positives; negatives fill the rest.
+    At most ``int(count * positive_fraction)`` are positives; negatives fill the rest. The choice
+    is that of ``generator``, one of the CPU, or of torch's global one.
     """
-    sampler = BalancedPositiveNegativeSampler(count, positive_fraction)
-    (positive,), (negative,) = sampler([labels])
-    return positive.nonzero().squeeze(1), negative.nonzero().squeeze(1)
+    positive = (labels == POSITIVE).nonzero().squeeze(1)
+    negative = (labels == NEGATIVE).nonzero().squeeze(1)
+    positive = _choose(positive, int(count * positive_fraction), generator)
+    return positive, _choose(negative, count - len(positive), generator)
+
+
+def _choose(indices: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
+    # On the CPU whatever the device, so that every device chooses the same.
+    chosen = torch.randperm(len(indices), generator=generator)[:count].sort().values
+    return indices[chosen.to(indices.device)]

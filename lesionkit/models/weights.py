@@ -16,15 +16,20 @@ from lesionkit.models.detector import LesionDetector
 from lesionkit.version import __version__
 
 FORMAT = "lesionkit-detector-1"
+_BESIDE = "training."
 _PICKLE_MAGIC = (b"PK\x03\x04", b"\x80")  # torch.save's zip; a bare pickle
 
 
 def save_detector(
-    model: LesionDetector, path: str | os.PathLike, metadata: dict[str, str] | None = None
+    model: LesionDetector,
+    path: str | os.PathLike,
+    metadata: dict[str, str] | None = None,
+    beside: dict[str, torch.Tensor] | None = None,
 ) -> None:
     """Write ``model``'s weights and config to ``path``, at once or not at all.
 
-    ``metadata`` is kept in the file's header beside "format", "version" and "config" (JSON).
+    ``metadata`` is kept in the file's header beside "format", "version" and "config" (JSON), and
+    the tensors ``beside`` next to the weights, under names that begin with "training.".
     Raises FloatingPointError, and leaves an old file as it was, when a weight is not finite.
     """
     model = getattr(model, "_orig_mod", model)  # what torch.compile wrapped
@@ -43,6 +48,8 @@ def save_detector(
     }
     if name := _not_finite(tensors):
         raise FloatingPointError(f"weights {name} are not finite; nothing is written to {path}")
+    for name, value in (beside or {}).items():
+        tensors[_BESIDE + name] = value.detach().cpu().contiguous()
     with atomic_write(path) as temporary:
         save_file(tensors, temporary, metadata={**metadata, **own})
 
@@ -80,6 +87,24 @@ def load_detector(path: str | os.PathLike, device: str | torch.device = "cpu") -
     return model.to(device).eval()
 
 
+def load_beside(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """The tensors and the metadata that :func:`save_detector` kept beside the weights.
+
+    Raises InputError as :func:`load_detector` does.
+    """
+    path = Path(path)
+    _refuse_pickle(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = [name for name in file.keys() if name.startswith(_BESIDE)]  # noqa: SIM118
+            tensors = {name.removeprefix(_BESIDE): file.get_tensor(name) for name in names}
+            return tensors, file.metadata() or {}
+    except SafetensorError as error:
+        raise InputError(
+            f"{path}: damaged or not a safetensors file ({error}); copy or download it again"
+        ) from None
+
+
 def _not_finite(tensors: dict[str, torch.Tensor]) -> str | None:
     """The name of a tensor with a NaN or an infinity in it."""
     return next((name for name, value in tensors.items() if not value.isfinite().all()), None)
@@ -92,8 +117,9 @@ def _refuse_pickle(path: Path) -> None:
         # As safe_open reads them; not every file can be mapped.
         mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ) as content,
     ):
-        head = content[:4]
-    if head.startswith(_PICKLE_MAGIC):
+        head = content[:9]
+    # A safetensors file begins with the length of its header, which may look like a pickle.
+    if head.startswith(_PICKLE_MAGIC) and head[8:] != b"{":
         raise InputError(
             f"{path}: a pickle (torch.save), which can run code when opened; "
             "give weights written by lesionkit, a .safetensors file"
@@ -116,7 +142,8 @@ def _read_config(path: Path, metadata: dict[str, str]) -> DetectorConfig:
 
 
 def _check_shapes(path: Path, expected: dict[str, torch.Tensor], file: safe_open) -> None:
-    slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+    names = [name for name in file.keys() if not name.startswith(_BESIDE)]  # noqa: SIM118
+    slices = {name: file.get_slice(name) for name in names}
     for name, part in slices.items():
         if part.get_dtype() not in ("F64", "F32", "F16", "BF16"):
             raise InputError(

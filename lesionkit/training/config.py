@@ -2,8 +2,11 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from lesionkit.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -14,19 +17,24 @@ class TrainingConfig:
     wrong value raises ValueError naming the field.
 
     epochs: passes over the training samples.
-    batch_size: samples a step; the last batch of an epoch is dropped when it is short.
+    batch_size: samples a step, of all processes together; the last batch of an epoch is dropped
+        when it is short.
     optimizer: "sgd" (with ``momentum``) or "adamw".
     learning_rate: at its highest; biases take twice that and no weight decay (3DCE).
     schedule: "step" (times 0.1 after each of ``milestones``, in epochs) or "cosine" (to 0).
     warmup_steps: steps over which the rate rises from 0.
-    gradient_clip: limit of each element of the gradient.
+    gradient_clip: limit of each element of the gradient, of its true value in "16-mixed" too.
     flip: whether samples are mirrored left to right half of the time (3DCE: never).
     shift: samples are moved right and down by up to so many pixels (3DCE: 0).
     validate_every: epochs from one validation to the next; the last epoch always has one.
     seed: of the weights, the order of samples, the augmentation and the sampling of boxes.
     precision: of Lightning Fabric: "32-true", "bf16-mixed", "16-mixed".
-    cache_gib: memory for prepared samples; what does not fit is prepared each time.
-    workers: processes that prepare what is not in the cache.
+    cache_gib: memory for prepared samples of all processes of a machine; what does not fit is
+        prepared each time.
+    workers: processes that prepare what is not in the cache, for each process that trains.
+    checkpoint_every: minutes from one checkpoint to the next within an epoch; 0 for every step.
+        Each epoch ends with one, and each validation begins with one.
+    tensorboard: whether to write events for TensorBoard.
     """
 
     epochs: int = 6
@@ -46,6 +54,8 @@ class TrainingConfig:
     precision: str = "32-true"
     cache_gib: float = 2.0
     workers: int = 0
+    checkpoint_every: float = 10.0
+    tensorboard: bool = True
 
     def __post_init__(self) -> None:
         if isinstance(self.milestones, list):  # as JSON gives it
@@ -63,12 +73,26 @@ class TrainingConfig:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
+        for name in ("flip", "tensorboard"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
         if self.learning_rate == 0:
             raise ValueError("learning_rate must be > 0, got 0")
 
     def to_dict(self) -> dict[str, Any]:
         """The config as plain values that JSON keeps."""
         return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "TrainingConfig":
+        """The config that :meth:`to_dict` wrote; fields that are left out keep their defaults.
+
+        Raises InputError on an unknown field or a wrong value.
+        """
+        try:
+            return cls(**values)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"training config: {error}") from None
 
     def rate(self, step: int, steps_per_epoch: int) -> float:
         """The learning rate of a step, counted from 0."""
@@ -97,6 +121,7 @@ _BOUNDS = (
     ("seed", 0, 2**32 - 1, int),
     ("cache_gib", 0, 1e6, float),
     ("workers", 0, 256, int),
+    ("checkpoint_every", 0, 1e6, float),
 )
 _CHOICES = {
     "optimizer": ("sgd", "adamw"),

@@ -1,25 +1,34 @@
-"""The training loop: plain PyTorch, with Lightning Fabric for device and precision."""
+"""The training loop: plain PyTorch, with Lightning Fabric for devices, ranks and precision."""
 
-import json
 import os
-import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
+from lesionkit.errors import InputError
 from lesionkit.evaluation import FrocResult, froc
-from lesionkit.inference.detect import check_size, detect_sample
+from lesionkit.inference.detect import detect_sample
+from lesionkit.inference.shards import gather, own_indices
 from lesionkit.models import DetectorConfig, LesionDetector, save_detector
 from lesionkit.processes import allow_termination, hold_signals
+from lesionkit.training.checkpoint import (
+    CHECKPOINT,
+    Position,
+    Run,
+    load_checkpoint,
+    save_checkpoint,
+)
 from lesionkit.training.config import TrainingConfig
+from lesionkit.training.distributed import start
+from lesionkit.training.log import RunLog
+from lesionkit.training.order import epoch_batches, rank_batches, sampling_seed, seed_everything
 from lesionkit.training.samples import Augmented, Samples
+from lesionkit.training.step import divergence, make_optimizer, training_step
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -27,7 +36,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int, str], None]
 
 SELECTION_FP = 4.0  # false positives per image at which weights are compared, as in 3DCE
-WEIGHTS, METRICS = "weights.safetensors", "metrics.jsonl"
+WEIGHTS = "weights.safetensors"
 
 
 @dataclass(frozen=True)
@@ -49,12 +58,17 @@ def train(
     validation: Samples | None = None,
     device: str = "auto",
     progress: Progress | None = None,
+    resume: bool = False,
 ) -> TrainingResult:
-    """Train a detector and write ``weights.safetensors`` and ``metrics.jsonl`` into ``out``.
+    """Train a detector; write weights, a checkpoint, metrics and TensorBoard events into ``out``.
 
-    The same arguments give the same weights on a CPU. Weights are written at each validation that
-    is no worse than the best before (sensitivity at 4 false positives per image); without
-    validation samples, after every epoch.
+    ``weights.safetensors`` is written at each validation that is no worse than the best before
+    (sensitivity at 4 false positives per image); without validation samples, after every epoch.
+    ``last.safetensors`` is the last checkpoint, and loads as weights too. The same arguments give
+    the same weights on a CPU, stopped and resumed or not.
+
+    Under torchrun every rank calls this with the same arguments. ``config.batch_size`` is that of
+    all ranks together, whose number changes results no more than rounding does. Rank 0 writes.
 
     Args:
         model: a detector to train on, or a config or preset name for a new one (which loads the
@@ -65,88 +79,173 @@ def train(
         device: "auto", "cpu", "cuda", or "cuda:1".
         progress: called with (steps done, steps in all, a note on how it goes); during a
             validation the note counts its samples.
+        resume: go on from the checkpoint in ``out``, if there is one.
 
     Raises:
         FloatingPointError: a loss or a weight is not finite; the message names step and losses,
             or the weight. The best weights so far stay in ``out``.
-        InputError: a slice is too small for the network.
+        InputError: a slice is too small for the network, the ranks cannot share the batch or the
+            devices, or the checkpoint is damaged or of a run with another config.
         ValueError: there is no training sample.
     """
     if len(training) == 0:
         raise ValueError("training must hold at least one sample")
-    _seed(config.seed)
+    seed_everything(config.seed)
+    fabric = start(device, config.precision)
+    batch_size = _batch_size(config, len(training), fabric.world_size)
+    out = Path(fabric.broadcast(str(out)))
+    kept = load_checkpoint(out / CHECKPOINT) if resume and (out / CHECKPOINT).exists() else None
     if not isinstance(model, LesionDetector):
-        model = LesionDetector(model, pretrained=True)
-    fabric = _fabric(device, config.precision)
-    detector = model  # without Fabric's wrapper, for validation and saving
-    model, optimizer = fabric.setup(model, _optimizer(model, config))
+        with fabric.rank_zero_first(local=True):  # one process of a machine fetches weights
+            model = LesionDetector(model, pretrained=kept is None)
+    optimizer = make_optimizer(model, config)
+    job = _Job(
+        fabric=fabric,
+        detector=model,
+        optimizer=optimizer,
+        run=Run(model.config, config, len(training), len(validation or ())),
+        samples=Augmented(training, config),
+        validation=validation or None,
+        batch_size=batch_size,
+        out=out,
+        progress=progress,
+    )
+    if kept:
+        kept.check(job.run)
+        job.position = kept.position
+    job.wrapped = fabric.setup(model, optimizer)
+    if kept:
+        kept.restore(model, optimizer)
+        fabric.strategy.precision.load_state_dict(kept.scaler)
+    out.mkdir(parents=True, exist_ok=True)
+    begun = job.position.step
+    if fabric.is_global_zero:
+        job.log = RunLog(out, config.tensorboard, kept.logs if kept else {})
+    try:
+        if not kept:
+            job.keep()
+        while job.position.epoch <= config.epochs:
+            _epoch(job)
+    except BaseException:
+        if job.position.step == begun == 0 and fabric.is_global_zero:
+            (out / CHECKPOINT).unlink(missing_ok=True)  # it would not save anybody anything
+        raise
+    finally:
+        if job.log:
+            job.log.close()
+    best = job.position
+    return TrainingResult(out / WEIGHTS, best.best_epoch, best.best if job.validation else None)
 
-    samples = Augmented(training, config)
+
+@dataclass
+class _Job:
+    """A run at work. ``wrapped`` are model and optimizer as Fabric has them; ``detector`` and
+    ``optimizer`` are bare, for validation and saving. ``log`` is rank 0's alone.
+    """
+
+    fabric: "Fabric"
+    detector: LesionDetector
+    optimizer: torch.optim.Optimizer
+    run: Run
+    samples: Augmented
+    validation: Samples | None
+    batch_size: int
+    out: Path
+    progress: Progress | None
+    wrapped: tuple[Any, Any] = ()
+    position: Position = field(default_factory=Position)
+    log: RunLog | None = None
+    kept_at: float = 0.0
+    quality: str = ""  # what the last validation found
+
+    @property
+    def steps(self) -> int:
+        """Of an epoch."""
+        return len(self.samples) // self.batch_size
+
+    def report(self, note: str) -> None:
+        if self.progress and self.fabric.is_global_zero:
+            self.progress(self.position.step, self.run.training.epochs * self.steps, note)
+
+    def keep(self) -> None:
+        """Write a checkpoint."""
+        if self.log:
+            save_checkpoint(
+                self.out / CHECKPOINT,
+                self.detector,
+                self.optimizer,
+                self.fabric.strategy.precision.state_dict(),
+                self.run,
+                self.position,
+                self.log.sizes(),
+            )
+        self.kept_at = time.monotonic()
+
+
+def _epoch(job: _Job) -> None:
+    """What is left of the epoch that the run is in, and its validation."""
+    config, position = job.run.training, job.position
+    _learn(job)
+    losses = {name: value / job.steps for name, value in position.sums.items()}
+    line: dict[str, Any] = {"epoch": position.epoch, "step": position.step, **losses}
+    with divergence(position.step):
+        if job.validation and _is_validated(position.epoch, config):
+            job.keep()
+            result = validate(
+                job.detector,
+                job.validation,
+                config.workers,
+                lambda done, total: job.report(f"validating {done}/{total}"),
+            )
+            line["validation_sensitivity"] = sensitivity = float(result.sensitivity[0])
+            job.quality = f", {100 * sensitivity:.0f} % found at {SELECTION_FP:g} FP"
+        sensitivity = line.get("validation_sensitivity")
+        if not job.validation or (sensitivity is not None and sensitivity >= position.best):
+            position.best = -1.0 if sensitivity is None else sensitivity
+            position.best_epoch = position.epoch
+            if job.log:
+                save_detector(job.detector, job.out / WEIGHTS, {"epoch": str(position.epoch)})
+        if job.log:
+            job.log.epoch(line)
+        position.epoch, position.sums = position.epoch + 1, {}
+        job.keep()
+
+
+def _learn(job: _Job) -> None:
+    config, position, fabric = job.run.training, job.position, job.fabric
+    epoch = position.epoch
+    batches = epoch_batches(len(job.samples), job.batch_size, config.seed, epoch)
+    batches = batches[position.step - (epoch - 1) * job.steps :]
+    batches = rank_batches(batches, fabric.global_rank, fabric.world_size)
+    job.samples.epoch = epoch
     loader = DataLoader(
-        samples,
-        batch_size=min(config.batch_size, len(samples)),
-        shuffle=True,
-        drop_last=True,
+        job.samples,
+        batch_sampler=batches,
         collate_fn=list,
         num_workers=config.workers,
         worker_init_fn=allow_termination,
-        generator=torch.Generator().manual_seed(config.seed),
+        generator=torch.Generator(),  # without one it draws from the global one
     )
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    best, best_epoch, step, note = -1.0, 0, 0, ""
-
-    def report(note: str) -> None:
-        if progress:
-            progress(step, config.epochs * len(loader), note)
-
-    with open(out / METRICS, "w", encoding="utf-8") as metrics:
-        for epoch in range(1, config.epochs + 1):
-            samples.epoch = epoch
-            detector.train()
-            sums: dict[str, float] = {}
-            with hold_signals():  # here the workers start
-                batches = iter(loader)
-            for batch in batches:
-                for group in optimizer.param_groups:
-                    group["lr"] = config.rate(step, len(loader)) * group["rate_factor"]
-                step += 1
-                with _divergence(step):
-                    values = _step(fabric, model, optimizer, batch, config)
-                for name, value in values.items():
-                    sums[name] = sums.get(name, 0.0) + value
-                report(note)
-            losses = {name: value / len(loader) for name, value in sums.items()}
-            line: dict[str, Any] = {"epoch": epoch, "step": step, **losses}
-            note = f"epoch {epoch}, loss {sum(losses.values()):.3f}"
-            sensitivity = None
-            with _divergence(step):
-                if validation and _is_validated(epoch, config):
-                    result = validate(
-                        detector,
-                        validation,
-                        config.workers,
-                        lambda done, total: report(f"validating {done}/{total}"),
-                    )
-                    sensitivity = float(result.sensitivity[0])
-                    line["validation_sensitivity"] = sensitivity
-                    note += f", {100 * sensitivity:.0f} % found at {SELECTION_FP:g} FP"
-                if not validation or (sensitivity is not None and sensitivity >= best):
-                    best, best_epoch = sensitivity if sensitivity is not None else -1.0, epoch
-                    save_detector(detector, out / WEIGHTS, {"epoch": str(epoch)})
-            metrics.write(json.dumps(line) + "\n")
-            metrics.flush()
-    return TrainingResult(out / WEIGHTS, best_epoch, best if validation else None)
-
-
-@contextmanager
-def _divergence(step: int) -> Iterator[None]:
-    try:
-        yield
-    except FloatingPointError as error:
-        raise FloatingPointError(
-            f"training diverged at step {step}: {error}; use a lower learning rate"
-        ) from error
+    job.detector.train()
+    with hold_signals():  # here the workers start
+        loaded = iter(loader)
+    for indices, batch in zip(batches, loaded, strict=True):
+        rate = config.rate(position.step, job.steps)
+        for group in job.optimizer.param_groups:
+            group["lr"] = rate * group["rate_factor"]
+        seeds = [sampling_seed(config.seed, epoch, index) for index in indices]
+        with divergence(position.step + 1):
+            losses = training_step(fabric, *job.wrapped, batch, seeds, config)
+        position.step += 1
+        for name, value in losses.items():
+            position.sums[name] = position.sums.get(name, 0.0) + value
+        if job.log:
+            job.log.step(position.step, losses, rate)
+        done = position.step - (epoch - 1) * job.steps
+        job.report(f"epoch {epoch}, loss {sum(position.sums.values()) / done:.3f}{job.quality}")
+        if time.monotonic() - job.kept_at >= 60 * config.checkpoint_every and done < job.steps:
+            with divergence(position.step):
+                job.keep()
 
 
 def validate(
@@ -157,77 +256,39 @@ def validate(
 ) -> FrocResult:
     """FROC at 4 false positives per image; leaves ``model`` in evaluation mode.
 
-    Samples are prepared one by one, in ``workers`` processes, and let go.
+    Samples are prepared one by one, in ``workers`` processes, and let go. Each rank of a
+    distributed training takes its part of them, and every rank has the result of all.
     """
     model.eval()
-    # A generator of its own: a loader without one draws from that of the training.
+    own = own_indices(len(samples))
     loader = DataLoader(
-        samples,
+        Subset(samples, own),
         batch_size=None,
         num_workers=workers,
         worker_init_fn=allow_termination,
-        generator=torch.Generator(),
+        generator=torch.Generator(),  # without one it draws from the global one
     )
     with hold_signals():  # here the workers start
         prepared = iter(loader)
-    found, truth = [], []
+    found = []
     for sample in prepared:
-        found.append(detect_sample(model, sample.images, sample.transform, sample.source))
-        truth.append(sample.truth)
+        boxes = detect_sample(model, sample.images, sample.transform, sample.source)
+        found.append((boxes, sample.truth))
         if progress:
-            progress(len(found), len(samples))
-    return froc(found, truth, fp_per_image=(SELECTION_FP,))
+            progress(len(found), len(own))
+    detections, truth = zip(*gather(found, len(samples)), strict=True)
+    return froc(list(detections), list(truth), fp_per_image=(SELECTION_FP,))
 
 
-def _step(
-    fabric: "Fabric",
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batch: list,
-    config: TrainingConfig,
-) -> dict[str, float]:
-    for sample in batch:
-        check_size(model, sample.images, sample.source)
-    images = [fabric.to_device(sample.images) for sample in batch]
-    targets = [{"boxes": fabric.to_device(sample.boxes)} for sample in batch]
-    losses: dict[str, Tensor] = model(images, targets, [s.transform.scale for s in batch])
-    values = {name: value.item() for name, value in losses.items()}
-    if wrong := [f"{name} is {value}" for name, value in values.items() if not np.isfinite(value)]:
-        raise FloatingPointError(", ".join(wrong))
-    optimizer.zero_grad()
-    fabric.backward(sum(losses.values()))
-    torch.nn.utils.clip_grad_value_(model.parameters(), config.gradient_clip)
-    optimizer.step()
-    return values
-
-
-def _optimizer(model: LesionDetector, config: TrainingConfig) -> torch.optim.Optimizer:
-    # 3DCE (MXNet): biases learn twice as fast and do not decay.
-    biases = [p for name, p in model.named_parameters() if name.endswith("bias")]
-    weights = [p for name, p in model.named_parameters() if not name.endswith("bias")]
-    groups = [
-        {"params": weights, "weight_decay": config.weight_decay, "rate_factor": 1.0},
-        {"params": biases, "weight_decay": 0.0, "rate_factor": 2.0},
-    ]
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.learning_rate)
-    return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum)
+def _batch_size(config: TrainingConfig, samples: int, ranks: int) -> int:
+    size = min(config.batch_size, samples)
+    if size % ranks:
+        raise InputError(
+            f"batch_size {size} must be a multiple of the {ranks} processes that share it; use "
+            f"{-(-size // ranks) * ranks}, or fewer processes"
+        )
+    return size
 
 
 def _is_validated(epoch: int, config: TrainingConfig) -> bool:
     return epoch % config.validate_every == 0 or epoch == config.epochs
-
-
-def _fabric(device: str, precision: str) -> "Fabric":
-    from lightning_fabric import Fabric
-
-    accelerator, _, index = device.partition(":")
-    return Fabric(
-        accelerator=accelerator, devices=[int(index)] if index else 1, precision=precision
-    )
-
-
-def _seed(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 (users' own code may draw from it)
-    torch.manual_seed(seed)

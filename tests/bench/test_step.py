@@ -5,7 +5,7 @@ import torch
 from bench.step import LESIONS, train_step, whole_step
 from lesionkit.models import PRESETS, LesionDetector
 from lesionkit.training import TRAINING_PRESETS
-from lesionkit.training.loop import _optimizer as make_optimizer
+from lesionkit.training.step import make_optimizer
 
 
 def test_the_parts_are_the_step():

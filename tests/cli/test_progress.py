@@ -13,8 +13,8 @@ def test_lines_where_there_is_no_terminal(capsys, monkeypatch):
             update(done, 7, "note" if done > 3 else "")
     assert capsys.readouterr().err.splitlines() == [
         "work ...",
-        "work: 3/7, 6 s",
-        "work: 6/7, 12 s, note",
+        "work: 3/7, 6 s, 8 s left",
+        "work: 6/7, 12 s, 2 s left, note",
         "work: 7/7, 14 s, note",
     ]
 

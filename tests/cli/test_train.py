@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 from urllib.error import URLError
 
@@ -15,8 +16,19 @@ from lesionkit.training import TRAINING_PRESETS, TrainingConfig
 from .lk import assert_refused, lesionkit, tree
 
 
+RESULTS = {
+    *("config.json", "last.safetensors", "metrics.jsonl", "weights.safetensors"),
+    "tensorboard/events.out.tfevents",
+}
+
+
+def names(folder):
+    """The files in a folder; the names of events without time and machine."""
+    return {re.sub(r"(tfevents)\..*", r"\1", name) for name in tree(folder)}
+
+
 def test_result_folder(trained, data):
-    assert {*tree(trained)} == {"config.json", "metrics.jsonl", "weights.safetensors"}
+    assert names(trained) == RESULTS
     config = json.loads((trained / "config.json").read_text())
     assert config["lesionkit"] == package.__version__
     assert config["command"] == "train"
@@ -51,9 +63,14 @@ def test_from_one_scan(series, tmp_path):
 @pytest.mark.parametrize(
     "options,words",
     [
-        (["--preset", "huge"], ["--preset huge", "tiny"]),
+        (["--preset", "huge"], ["preset huge", "tiny"]),
         (["--backbone-weights", "vgg.pth"], ["--backbone-weights vgg.pth", "imagenet, none"]),
-        (["--backbone-weights", "imagenet"], ["--backbone-weights imagenet", "'vgg16' only"]),
+        (["--backbone-weights", "imagenet"], ["backbone_weights", "'vgg16' only"]),
+        (["--backbone-weights", "no.onnx"], ["--backbone-weights no.onnx", "no such file"]),
+        (["--slices", "12"], ["--slices 12", "3, 9, 15, 21 or 27"]),
+        (["epochs=2"], ["unknown key epochs", "training.epochs"]),
+        (["training.epochs"], ["training.epochs", "must be key=value"]),
+        (["--config", "no.yaml"], ["no.yaml", "give a YAML file"]),
         (["--epochs", "0"], ["epochs"]),
         (["--learning-rate", "-1"], ["learning_rate"]),
         (["--device", "tpu"], ["--device tpu"]),
@@ -123,15 +140,14 @@ def test_divergence_keeps_what_there_is(data, tmp_path, monkeypatch):
     assert code == 1
     assert "lesionkit: error: training diverged at step" in err
     assert str(out / "unfinished") in err
-    assert {*tree(out)} >= {"unfinished/config.json", "unfinished/metrics.jsonl"}
+    assert names(out) >= {"unfinished/config.json", "unfinished/metrics.jsonl"}
     # It is no result and in nobody's way; a run that may replace results removes it too.
     again = ("train", "--data", data, "--out", out, "--preset", "tiny", "--epochs", 1)
     monkeypatch.undo()
     assert lesionkit(*again)[0] == 0
-    results = {"config.json", "metrics.jsonl", "weights.safetensors"}
-    assert {*tree(out)} >= {*results, "unfinished/metrics.jsonl"}
+    assert names(out) >= {*RESULTS, "unfinished/metrics.jsonl"}
     assert lesionkit(*again, "--overwrite")[0] == 0
-    assert {*tree(out)} == results
+    assert names(out) == RESULTS
 
 
 @pytest.mark.parametrize(
@@ -147,7 +163,7 @@ def test_a_failed_run_does_not_block_the_next(data, tmp_path, monkeypatch, error
     def fail(*_):
         raise error
 
-    monkeypatch.setattr("lesionkit.training.loop._step", fail)
+    monkeypatch.setattr("lesionkit.training.loop.training_step", fail)
     arguments = ("train", "--data", data, "--preset", "tiny", "--epochs", 1, "--out")
     assert lesionkit(*arguments, tmp_path / "out")[0] == code
     assert not (tmp_path / "out").exists()
@@ -164,8 +180,8 @@ def test_an_interrupted_run_keeps_its_best_weights(data, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return step(*arguments)
 
-    step, calls = loop._step, []
-    monkeypatch.setattr(loop, "_step", interrupt_in_epoch_2)
+    step, calls = loop.training_step, []
+    monkeypatch.setattr(loop, "training_step", interrupt_in_epoch_2)
     monkeypatch.setitem(
         TRAINING_PRESETS, "tiny", replace(TRAINING_PRESETS["tiny"], validate_every=1)
     )
@@ -175,6 +191,7 @@ def test_an_interrupted_run_keeps_its_best_weights(data, tmp_path, monkeypatch):
     )
     assert code == 130
     assert err.splitlines()[-1] == (
-        f"lesionkit: error: interrupted; what was written so far is in {out / 'unfinished'}"
+        f"lesionkit: error: interrupted; what was written so far is in {out / 'unfinished'}; "
+        "lesionkit train --resume goes on with it"
     )
     assert load_detector(out / "unfinished" / "weights.safetensors").config == PRESETS["tiny"]

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from lesionkit.errors import InputError
 from lesionkit.models import PRESETS, LesionDetector, load_detector, save_detector
+from lesionkit.models.weights import load_beside
 
 SMALL = replace(PRESETS["tiny"], fc_channels=8, rpn_channels=8)
 
@@ -103,6 +104,29 @@ def test_pickles_are_not_opened(tmp_path, suffix, writer):
         path.write_bytes(pickle.dumps(Bomb(), protocol=0 if writer == "pickle_0" else None))
     with pytest.raises(InputError, match=f"model{suffix}: .*safetensors"):
         load_detector(path)
+
+
+def test_a_header_as_long_as_a_pickle_begins(tmp_path, model):
+    """The first byte of a file is the lowest of its header's length; a pickle's is 0x80."""
+    for length in range(0, 256, 8):
+        path = tmp_path / "model.safetensors"
+        save_detector(model, path, {"note": "x" * length})
+        if path.read_bytes()[0] == 0x80:
+            break
+    else:
+        pytest.fail("no such length")
+    load_detector(path)
+
+
+def test_tensors_beside_the_weights(tmp_path, model):
+    path = tmp_path / "model.safetensors"
+    beside = {"step": torch.tensor(7), "moments": torch.ones(2)}
+    save_detector(model, path, {"note": "a"}, beside)
+    assert load_detector(path).config == model.config
+    found, metadata = load_beside(path)
+    assert found.keys() == beside.keys()
+    assert all(torch.equal(found[name], value) for name, value in beside.items())
+    assert metadata["note"] == "a"
 
 
 @pytest.mark.parametrize("keep", [0, 4, 8, 100, -1])

@@ -1,0 +1,151 @@
+"""The config of a run: a preset, a YAML file and ``key=value`` overrides, checked as one."""
+
+import difflib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lesionkit.errors import InputError
+from lesionkit.models import PRESETS, DetectorConfig
+from lesionkit.training.config import TRAINING_PRESETS, TrainingConfig
+
+DEFAULT_PRESET = "3dce_cs_att"
+# What changes the cost of a run, never its result.
+_FREE = ("training.workers", "training.cache_gib", "training.checkpoint_every")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What to train and how; the choices of ``preset`` hold where nothing else was said."""
+
+    preset: str
+    detector: DetectorConfig
+    training: TrainingConfig
+
+
+def read_run_config(
+    preset: str | None = None,
+    path: str | os.PathLike | None = None,
+    options: Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
+    base: Mapping[str, Any] | None = None,
+) -> RunConfig:
+    """The config of a run; each of these outdoes those before it.
+
+    Args:
+        preset: the name of one; by default the file's, or "3dce_cs_att".
+        path: a YAML file with ``preset``, ``detector`` and ``training``, each optional.
+        options: dotted keys and their values.
+        overrides: ``key=value`` with dotted keys, such as ``training.epochs=2``; values are YAML.
+        base: {"preset", "detector", "training"} in place of the preset's choices, for a run that
+            is resumed.
+
+    Raises:
+        InputError: no such file, no YAML, an unknown key (naming the nearest one) or a wrong value.
+        ModuleNotFoundError: OmegaConf is not installed.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    given = _read_yaml(path) if path else OmegaConf.create({})
+    preset = preset or _preset_of(given, path) or (base or {}).get("preset") or DEFAULT_PRESET
+    if preset not in PRESETS:
+        raise InputError(f"preset {preset}: must be one of {', '.join(PRESETS)}")
+    known = {
+        "detector": PRESETS[preset].to_dict(),
+        "training": TRAINING_PRESETS[preset].to_dict(),
+    }
+    if base:
+        known = {name: base[name] for name in known}
+    try:
+        for key, value in (options or {}).items():
+            OmegaConf.update(given, key, value)
+        given = OmegaConf.merge(given, OmegaConf.from_dotlist(_pairs(overrides)))
+        given = OmegaConf.to_container(given, resolve=True, throw_on_missing=True)
+        given.pop("preset", None)
+        _check_keys(given, known)
+        whole = OmegaConf.to_container(OmegaConf.merge(known, given))
+    except (OmegaConfBaseException, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"config: {str(error).splitlines()[0]}") from None
+    return RunConfig(
+        preset,
+        DetectorConfig.from_dict(whole["detector"]),
+        TrainingConfig.from_dict(whole["training"]),
+    )
+
+
+def _read_yaml(path: str | os.PathLike) -> Any:
+    from omegaconf import DictConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    try:
+        given = OmegaConf.load(path)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; give a YAML file") from None
+    except (YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(given, DictConfig):
+        raise InputError(f"{path}: must be a mapping with preset, detector or training")
+    return given
+
+
+def _preset_of(given: Any, path: str | os.PathLike | None) -> str | None:
+    preset = given.get("preset")
+    if preset is not None and not isinstance(preset, str):
+        raise InputError(f"{path}: preset must be one of {', '.join(PRESETS)}, got {preset!r}")
+    return preset
+
+
+def _pairs(overrides: Sequence[str]) -> list[str]:
+    for text in overrides:
+        key, equals, _ = text.partition("=")
+        if not (key and equals):
+            raise InputError(f"{text}: must be key=value, such as training.epochs=2")
+    return list(overrides)
+
+
+def _check_keys(given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Raise InputError for a key that is not ``known``, naming the nearest one."""
+    names = dict(_flat(known))
+    for key, value in _flat(given):
+        if key not in names:
+            inside = [name for name in names if name.startswith(f"{key}.")]
+            if inside or key in known:
+                if value != {}:  # an empty mapping says nothing
+                    raise InputError(f"config: {key} must be a mapping, got {value!r}")
+                continue
+            nearest = max(names, key=lambda name: _likeness(key, name))
+            raise InputError(f"config: unknown key {key}; did you mean {nearest}?")
+
+
+def _likeness(key: str, name: str) -> float:
+    ends = (key.rpartition(".")[2], name.rpartition(".")[2])
+    pairs = ((key, name), ends)
+    return sum(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and what they hold; an empty mapping holds itself."""
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{key}.")
+        else:
+            yield key, value
+
+
+def different_key(kept: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+    """The first dotted key that the two configs differ in, and both values; None if they agree.
+
+    Keys that change nothing but the cost of a run may differ.
+    """
+    old, new = (dict(_flat(json.loads(json.dumps(values)))) for values in (kept, given))
+    for key in [*old, *(key for key in new if key not in old)]:
+        if key not in _FREE and old.get(key) != new.get(key):
+            return key, old.get(key), new.get(key)
+    return None
