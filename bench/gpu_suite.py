@@ -30,6 +30,8 @@ def main() -> int:
     arguments = _parse()
     # Set where the build starts this program anew: the time counts from the first start.
     deadline = float(os.environ.get(checks.DEADLINE, time.time() + 60 * arguments.minutes))
+    # Inductor's own processes, each with a torch of its own, cost more than these small graphs.
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     import torch
 
     if not arguments.dry_run:

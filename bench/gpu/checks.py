@@ -115,6 +115,9 @@ def sanitizer(check: str, seconds: float) -> dict:
 def sanitizer_command(program: str, tool: str, backend: str) -> list[str]:
     command = [program, "--tool", tool, "--error-exitcode", "9"]
     command += ["--target-processes", "application-only"]  # not the compilers that Triton starts
+    # It gives up on a process that does not reach CUDA within 10 seconds: importing takes longer,
+    # the first time and four at once.
+    command += ["--launch-timeout", "300"]
     if tool == "memcheck":
         # PyTorch asks the driver for what may not be there, and handles the answer.
         command += ["--report-api-errors", "no"]

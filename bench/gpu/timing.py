@@ -17,8 +17,11 @@ import torch
 
 Call = Callable[..., object]
 CACHES = 4  # the sets together are this many times the L2 cache
+LEAST_CALLS = 16  # in a graph, so that what its start costs hardly counts
+WARM_UP = 0.03  # seconds of replays, for the clocks to rise after a compiler kept the device idle
+AHEAD = 2_000_000  # cycles that the device waits while the host hands it what is timed: about 1 ms
 REPEATS = 7
-CALLS = 50  # in a row from Python: fewer launches than the device's queue holds
+CALLS = 20  # in a row from Python: far fewer launches than the device's queue holds
 
 
 def device() -> torch.device:
@@ -50,19 +53,25 @@ def cold_seconds(call: Call, sets: Sequence[tuple]) -> float:
             call(*sets[0])
     torch.cuda.current_stream().wait_stream(stream)
     torch.cuda.synchronize()
+    in_turn = [sets[i % len(sets)] for i in range(max(len(sets), LEAST_CALLS))]
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, stream=stream):
-        results = [call(*inputs) for inputs in sets]
-    graph.replay()
-    torch.cuda.synchronize()
+        results = [call(*inputs) for inputs in in_turn]
+    warm = time.perf_counter() + WARM_UP
+    while True:
+        graph.replay()
+        torch.cuda.synchronize()
+        if time.perf_counter() >= warm:
+            break
     seconds = []
     for _ in range(REPEATS):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda._sleep(AHEAD)
         start.record()
         graph.replay()
         end.record()
         end.synchronize()
-        seconds.append(start.elapsed_time(end) / 1e3 / len(sets))
+        seconds.append(start.elapsed_time(end) / 1e3 / len(in_turn))
     del results
     return statistics.median(seconds)
 

@@ -32,6 +32,7 @@ class Graph:
 
 class Event:
     clock = 0
+    sleeps = timed = 0  # waits of the device, and how many of them stood before a timing
 
     def __init__(self, enable_timing):
         assert enable_timing
@@ -39,11 +40,14 @@ class Event:
     def record(self):
         Event.clock += 1
         self.time = Event.clock
+        self.slept = Event.sleeps
 
     def synchronize(self):
         pass
 
     def elapsed_time(self, end):
+        assert self.slept > Event.timed, "what starts on an idle device counts the host's work"
+        Event.timed = self.slept
         return end.time - self.time  # a millisecond between any two
 
 
@@ -73,6 +77,10 @@ class FakeCuda:
             self.current, self.capturing = before, None
         graph.captured = True
         self.graphs.append(graph)
+
+    def sleep(self, cycles):
+        assert self.capturing is None
+        Event.sleeps += 1
 
     def synchronize(self):
         assert self.capturing is None, "cudaErrorStreamCaptureUnsupported"
@@ -113,6 +121,7 @@ def fake_cuda(monkeypatch) -> FakeCuda:
         "CUDAGraph": Graph,
         "graph": fake.graph,
         "Event": Event,
+        "_sleep": fake.sleep,
         "memory_allocated": lambda: 1000,
         "max_memory_allocated": lambda: 3000,
         "reset_peak_memory_stats": lambda: None,
@@ -122,4 +131,6 @@ def fake_cuda(monkeypatch) -> FakeCuda:
     monkeypatch.setattr(timing, "device", lambda: torch.device("cpu"))
     monkeypatch.setattr(timing, "CALLS", 2)
     monkeypatch.setattr(timing, "REPEATS", 3)
+    monkeypatch.setattr(timing, "LEAST_CALLS", 4)
+    monkeypatch.setattr(timing, "WARM_UP", 0)
     return fake

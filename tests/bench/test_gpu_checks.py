@@ -177,6 +177,8 @@ def test_sanitizer_commands():
         assert command[:3] == ["/bin/compute-sanitizer", "--tool", tool]
         assert command[-4:] == [sys.executable, "-m", "bench.gpu.sanitize", backend]
         assert ("--report-api-errors" in command) == (tool == "memcheck")
+        # Its own limit, 10 seconds, is less than torch may take to be imported.
+        assert int(command[command.index("--launch-timeout") + 1]) >= 120
 
 
 def test_the_sanitizer_is_run_and_read(tmp_path, monkeypatch):

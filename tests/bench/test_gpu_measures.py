@@ -112,6 +112,25 @@ def test_autograd_outside_of_the_capture_is_refused(fake_cuda):  # noqa: F811
         assert (error in row["error"]) if error else ("error" not in row)
 
 
+@pytest.mark.parametrize("sets, calls", [(1, 4), (3, 4), (6, 6)])
+def test_a_graph_has_calls_enough_and_takes_its_inputs_in_turn(sets, calls, fake_cuda):  # noqa: F811
+    captured = []
+
+    def call(number):
+        if fake_cuda.capturing is not None:
+            captured.append(number)
+
+    seconds = timing.cold_seconds(call, [(number,) for number in range(sets)])
+    assert captured == [number % sets for number in range(calls)]
+    assert seconds == pytest.approx(1e-3 / calls)
+
+
+def test_replays_go_on_until_the_clocks_are_up(fake_cuda, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(timing, "WARM_UP", 0.01)
+    timing.cold_seconds(lambda: None, [()])
+    assert fake_cuda.graphs[0].replays > 1 + timing.REPEATS
+
+
 def test_a_device_that_died(fake_cuda):  # noqa: F811
     assert timing.alive()
     fake_cuda.broken = True

@@ -96,6 +96,8 @@ def small_run(monkeypatch, tmp_path, *arguments):
     monkeypatch.setattr("bench.gpu.machine.describe", lambda: facts)
     monkeypatch.setattr(checks, "build", lambda deadline: None)
     monkeypatch.delenv(checks.DEADLINE, raising=False)
+    monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "")  # put back afterwards
+    monkeypatch.delenv("TORCHINDUCTOR_COMPILE_THREADS")
     return gpu_suite.main()
 
 
@@ -123,6 +125,7 @@ def test_the_whole_program(fake_cuda, monkeypatch, tmp_path, capsys):  # noqa: F
     assert outcome["correct on every backend"] == "met"
     assert outcome["sanitizer clean"] == "met"
     assert "met: sanitizer clean" in capsys.readouterr().out
+    assert os.environ["TORCHINDUCTOR_COMPILE_THREADS"] == "1"
     # Nothing is missing: another run of that has nothing to do, and changes nothing.
     seconds.clear()
     assert small_run(monkeypatch, tmp_path, "--missing") == 0
