@@ -1,4 +1,4 @@
-"""Runs that are killed and resumed until they finish: ``python -m tests.training.crash_runs FOLDER``.
+"""Runs that are killed and resumed until they finish; for ``python -m``, with a folder.
 
 One process imports everything and forks a child for each part of a run, so that a part costs
 little. The process itself never computes a gradient, which autograd does not survive in a child.

@@ -115,13 +115,13 @@ def test_within_an_epoch_a_checkpoint_comes_when_it_is_due(tmp_path, samples, mo
 def test_another_config_is_refused(tmp_path, samples, change, key):
     train("tiny", samples, tmp_path, replace(CONFIG, epochs=1), None, "cpu")
     config = replace(CONFIG, **{"epochs": 1, **change})
-    with pytest.raises(InputError, match=f"last.safetensors: its run has {key}=.*, not"):
+    with pytest.raises(InputError, match=rf"last\.safetensors: its run has {key}=.*, not"):
         train("tiny", samples, tmp_path, config, None, "cpu", resume=True)
 
 
 def test_other_samples_are_refused(tmp_path, samples):
     train("tiny", samples, tmp_path, replace(CONFIG, epochs=1), None, "cpu")
-    with pytest.raises(InputError, match="samples.validation=0, not 4"):
+    with pytest.raises(InputError, match=r"samples\.validation=0, not 4"):
         train("tiny", samples, tmp_path, replace(CONFIG, epochs=1), samples, "cpu", resume=True)
 
 
@@ -144,5 +144,5 @@ def test_damaged_checkpoints(tmp_path, samples, damage):
         last.write_bytes(result.weights.read_bytes())
     else:
         torch.save({}, last)
-    with pytest.raises(InputError, match="last.safetensors: "):
+    with pytest.raises(InputError, match=r"last\.safetensors: "):
         train("tiny", samples, tmp_path, CONFIG, None, "cpu", resume=True)
