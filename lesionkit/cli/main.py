@@ -107,7 +107,7 @@ def _check_environment() -> None:
 def _command():
     import typer
 
-    from lesionkit.cli import data, demo, detect, doctor, export, synth, train
+    from lesionkit.cli import data, demo, detect, doctor, export, synth, tables, train
 
     app = typer.Typer(
         name="lesionkit",
@@ -132,7 +132,10 @@ def _command():
     ) -> None:
         pass
 
-    for verb in (demo.demo, synth.synth, train.train, detect.detect, export.export, doctor.doctor):
+    for verb in (
+        *(demo.demo, synth.synth, train.train, tables.tables),
+        *(detect.detect, export.export, doctor.doctor),
+    ):
         app.command()(verb)
     app.add_typer(data.app)
     return typer.main.get_command(app)
