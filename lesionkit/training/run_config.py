@@ -50,8 +50,10 @@ def read_run_config(
     from omegaconf.errors import OmegaConfBaseException
 
     given = _read_yaml(path) if path else OmegaConf.create({})
-    preset = preset or _preset_of(given, path) or (base or {}).get("preset") or DEFAULT_PRESET
-    if preset not in PRESETS:
+    last = _read_overrides(overrides)
+    presets = (last.get("preset"), preset, given.get("preset"), (base or {}).get("preset"))
+    preset = next((name for name in presets if name is not None), DEFAULT_PRESET)
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise InputError(f"preset {preset}: must be one of {', '.join(PRESETS)}")
     known = {
         "detector": PRESETS[preset].to_dict(),
@@ -62,7 +64,7 @@ def read_run_config(
     try:
         for key, value in (options or {}).items():
             OmegaConf.update(given, key, value)
-        given = OmegaConf.merge(given, OmegaConf.from_dotlist(_pairs(overrides)))
+        given = OmegaConf.merge(given, last)
         given = OmegaConf.to_container(given, resolve=True, throw_on_missing=True)
         given.pop("preset", None)
         _check_keys(given, known)
@@ -70,7 +72,8 @@ def read_run_config(
     except (OmegaConfBaseException, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"config: {str(error).splitlines()[0]}") from None
+        where = getattr(error, "full_key", None)
+        raise InputError(f"config: {where or ''} {str(error).splitlines()[0]}") from None
     return RunConfig(
         preset,
         DetectorConfig.from_dict(whole["detector"]),
@@ -94,19 +97,20 @@ def _read_yaml(path: str | os.PathLike) -> Any:
     return given
 
 
-def _preset_of(given: Any, path: str | os.PathLike | None) -> str | None:
-    preset = given.get("preset")
-    if preset is not None and not isinstance(preset, str):
-        raise InputError(f"{path}: preset must be one of {', '.join(PRESETS)}, got {preset!r}")
-    return preset
+def _read_overrides(overrides: Sequence[str]) -> Any:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
-
-def _pairs(overrides: Sequence[str]) -> list[str]:
     for text in overrides:
         key, equals, _ = text.partition("=")
         if not (key and equals):
             raise InputError(f"{text}: must be key=value, such as training.epochs=2")
-    return list(overrides)
+        try:
+            OmegaConf.from_dotlist([text])
+        except (YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
+            raise InputError(f"{text}: not YAML ({' '.join(str(error).split())})") from None
+    return OmegaConf.from_dotlist(list(overrides))
 
 
 def _check_keys(given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
