@@ -1,6 +1,7 @@
 """Files: written so that a reader never sees half of one, and what cannot be read."""
 
 import errno
+import hashlib
 import os
 import stat
 import tempfile
@@ -57,3 +58,9 @@ def reading(path: str | os.PathLike, remedy: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); {remedy}") from None
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -52,6 +52,7 @@ def detect(
     from lesionkit.cli.output import check_output, result_folder
     from lesionkit.cli.progress import progress
     from lesionkit.data import read_ct
+    from lesionkit.files import sha256
     from lesionkit.inference import collect_findings, detect_volume, write_findings
     from lesionkit.models import load_detector
 
@@ -84,7 +85,7 @@ def detect(
             found = detect_volume(model, volume, keys, update)
         findings = collect_findings(found, score_threshold, max_findings)
         about = {
-            "model": {"weights": weights.name, "sha256": _sha256(weights)},
+            "model": {"weights": weights.name, "sha256": sha256(weights)},
             "slices_searched": [keys.start, keys.stop, keys.step],
             "score_threshold": score_threshold,
             "max_findings": max_findings,
@@ -129,10 +130,3 @@ def _draw(path: Path, volume, findings: list[Finding]) -> None:
         middle = len(volume.hu) // 2
         pictures = [draw_boxes(volume.hu[middle], title=f"slice {middle}: no finding in the scan")]
     save_grid(path, pictures)
-
-
-def _sha256(path: Path) -> str:
-    import hashlib
-
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -107,7 +107,7 @@ def _check_environment() -> None:
 def _command():
     import typer
 
-    from lesionkit.cli import data, demo, detect, doctor, export, synth, tables, train
+    from lesionkit.cli import data, demo, detect, doctor, eval, export, froc, synth, tables, train
 
     app = typer.Typer(
         name="lesionkit",
@@ -133,7 +133,7 @@ def _command():
         pass
 
     for verb in (
-        *(demo.demo, synth.synth, train.train, tables.tables),
+        *(demo.demo, synth.synth, train.train, eval.eval, froc.froc, tables.tables),
         *(detect.detect, export.export, doctor.doctor),
     ):
         app.command()(verb)

@@ -158,6 +158,7 @@ OWN = {"format": "lesionkit-dataset-detections-1"}
     "content, words",
     [
         ("", ["empty", "detections.json"]),
+        (" \n", ["empty", "detections.json"]),
         ("\x89PNG\x00", ["no column", "score"]),
         ("file_name,x1,y1,x2,y2\n", ["line 1", "no column score", "CSV"]),
         (HEADER + "a.png,1,2,3,4,.5\na.png,1,2,3,x,.5\n", ["line 3", "x", "finite numbers"]),
@@ -236,7 +237,7 @@ def test_bad_truth_is_named(tmp_path, content, words):
 
 
 def test_files_that_cannot_be_read(tmp_path, truth):
-    with pytest.raises(InputError, match="missing: No such file"):
+    with pytest.raises(InputError, match=r"missing: cannot be read \(No such file"):
         read_truth(tmp_path / "missing")
     with pytest.raises(InputError, match="Is a directory"):
         read_detections(tmp_path, truth)

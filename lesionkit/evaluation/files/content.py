@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lesionkit.errors import InputError
+from lesionkit.files import reading
 
 COORDINATES = ("x1", "y1", "x2", "y2")
 
@@ -49,12 +50,10 @@ def read_content(path: str | os.PathLike, what: str) -> object:
     Raises InputError for a file that cannot be read or is neither.
     """
     path = Path(path)
+    with reading(path, f"give a file of {what}"):
+        content = path.read_bytes()
     try:
-        if path.exists() and not (path.is_file() or path.is_dir()):
-            raise InputError(f"{path}: a pipe or a device; give a file of {what}")
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; give a file of {what}") from error
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a text file ({error}); give one of {what}") from error
     if not text.strip():
