@@ -98,6 +98,8 @@ class Engine:
             stream = torch.cuda.current_stream()
             stream.wait_event(self._ran)  # the memory of a context serves one run at a time
             images = images.detach().contiguous()
+            if images.data_ptr() % _ALIGNMENT:
+                images = images.clone()
             outputs = self._replay(images) if self._graphs is not None else self._run(images)
             self._ran.record(stream)
         return outputs

@@ -1,7 +1,7 @@
 """A TensorRT runtime and CUDA streams without a GPU: just what ``Engine`` asks of them.
 
 The fake engine computes, per sample, sums and counts of ``images`` at the addresses that it is
-given. Launches and waits are noted in ``events``. No fake has a method that the real ones lack, see
+given, or what a ``network`` such as ``DetectorGraph`` makes of them. Launches and waits are noted in ``events``. No fake has a method that the real ones lack, see
 test_engine.py.
 """
 
@@ -43,7 +43,8 @@ class ExecutionContext:
 
     def set_tensor_address(self, name, memory):
         self.addresses[name] = memory
-        return name in self.engine.tensors
+        # CUDA's allocations begin at multiples of 256, those of the CPU at multiples of 64.
+        return name in self.engine.tensors and memory % 64 == 0
 
     def get_tensor_shape(self, name):
         return [self.shape[0], *self.engine.tensors[name][2][1:]]
@@ -62,24 +63,44 @@ class ExecutionContext:
 
     def compute(self):
         kind = np.float16 if self.engine.half else np.float32
-        images = array(self.addresses["images"], self.shape, kind).reshape(self.shape[0], -1)
-        batch = self.shape[0]
-        boxes = array(self.addresses["boxes"], (batch, ROWS, 4), np.float32)
-        boxes[:] = images.astype(np.float32).sum(1)[:, None, None]
-        array(self.addresses["scores"], (batch, ROWS), np.float32)[:] = [0.9, 0.8, 0.7, 0]
-        counts = np.where(np.isfinite(boxes[:, 0, 0]), 1 + np.arange(batch) % 3, -1)
-        array(self.addresses["count"], (batch,), np.int32)[:] = counts
+        images = array(self.addresses["images"], self.shape, kind).astype(np.float32)
+        boxes, scores, counts = (
+            array(
+                self.addresses[name],
+                self.get_tensor_shape(name),
+                np.int32 if name == "count" else np.float32,
+            )
+            for name in ("boxes", "scores", "count")
+        )
+        if self.engine.network is not None:
+            with torch.no_grad():
+                found = self.engine.network(torch.from_numpy(images))
+            boxes[:], scores[:], counts[:] = (tensor.numpy() for tensor in found)
+            return
+        boxes[:] = images.reshape(len(images), -1).sum(1)[:, None, None]
+        scores[:] = [0.9, 0.8, 0.7, 0]
+        numbers = 1 + np.arange(len(images)) % 3
+        counts[:] = np.where(np.isfinite(boxes[:, 0, 0]), numbers, -1)
 
 
 class CudaEngine:
     def __init__(
-        self, trt, half=False, tensors=("images", "boxes", "scores", "count"), scores="FLOAT"
+        self,
+        trt,
+        half=False,
+        tensors=("images", "boxes", "scores", "count"),
+        scores="FLOAT",
+        network=None,
     ):
-        self.trt, self.half = trt, half
+        self.trt, self.half, self.network = trt, half, network
+        shape, rows = (3, 3, 8, 6), ROWS
+        if network is not None:
+            config = network.model.config
+            shape, rows = (config.num_images, 3, *network.size), config.rpn_post_nms[1]
         known = {
-            "images": (TensorIOMode.INPUT, "HALF" if half else "FLOAT", (-1, 3, 3, 8, 6)),
-            "boxes": (TensorIOMode.OUTPUT, "FLOAT", (-1, ROWS, 4)),
-            "scores": (TensorIOMode.OUTPUT, scores, (-1, ROWS)),
+            "images": (TensorIOMode.INPUT, "HALF" if half else "FLOAT", (-1, *shape)),
+            "boxes": (TensorIOMode.OUTPUT, "FLOAT", (-1, rows, 4)),
+            "scores": (TensorIOMode.OUTPUT, scores, (-1, rows)),
             "count": (TensorIOMode.OUTPUT, "INT32", (-1,)),
         }
         self.tensors = {name: known[name] for name in tensors}

@@ -54,6 +54,17 @@ def test_runs_on_tensors(monkeypatch, plan):
     assert_right(engine(images(2).requires_grad_()), images(2))
 
 
+def test_images_at_any_address(monkeypatch, plan):
+    """TensorRT takes those at multiples of 256 alone."""
+    for half in (False, True):
+        engine, _ = start(monkeypatch, plan, runtime={"half": half})
+        given = images(2, dtype=engine.dtype)
+        moved = torch.empty(given.numel() + 1, dtype=engine.dtype)[1:].view(given.shape)
+        moved.copy_(given)
+        assert moved.data_ptr() % 64 != 0
+        assert_right(engine(moved), given)
+
+
 def test_half_precision(monkeypatch, plan):
     engine, _ = start(monkeypatch, plan, runtime={"half": True})
     assert engine.dtype == torch.float16
@@ -214,7 +225,7 @@ def test_no_plan(tmp_path):
 def test_the_fake_has_nothing_that_the_real_one_lacks(name):
     """Else Engine could call what only the fake knows."""
     trt = pytest.importorskip(name, exc_type=ImportError)
-    own = {"contexts", "tensors", "trt", "half", "engine", "config", "compute"}
+    own = {"contexts", "tensors", "trt", "half", "network", "engine", "config", "compute"}
     for real, imitation in (
         (trt.ICudaEngine, fake.CudaEngine),
         (trt.IExecutionContext, fake.ExecutionContext),
