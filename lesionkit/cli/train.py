@@ -9,7 +9,6 @@ import typer
 
 from lesionkit.cli.options import (
     MAX_SEED,
-    Device,
     Out,
     Overwrite,
     check_outside,
@@ -96,7 +95,9 @@ def train(
         int | None,
         typer.Option("--workers", help="Processes that read what memory does not hold."),
     ] = None,
-    device: Device = "auto",
+    device: Annotated[
+        str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N. [default: auto]")
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -133,7 +134,7 @@ def train(
     run = read_run_config(preset, config, options, overrides or (), kept or None)
     if stopped:
         _check_same(run, kept, stopped)
-    _run(run, sources, out, device, overwrite, stopped)
+    _run(run, sources, out, device or kept.get("device", "auto"), overwrite, stopped)
 
 
 def _run(
@@ -251,10 +252,8 @@ def _stopped_run(out: Path, overwrite: bool) -> tuple[Path | None, dict[str, Any
         return None, {}
     folder, config = found
     try:
-        arguments = {**config["arguments"]}
-        arguments.pop("device")  # may be another one now
         return folder, {
-            **arguments,
+            **config["arguments"],
             "detector": {**config["detector"]},
             "training": {**config["training"]},
         }

@@ -1,0 +1,153 @@
+"""``lesionkit train --resume``, and where its config comes from."""
+
+import json
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lesionkit.models import load_detector
+from lesionkit.training import TRAINING_PRESETS, loop
+
+from .lk import assert_refused, lesionkit, tree
+
+OPTIONS = ("--preset", "tiny", "--epochs", 3, "--seed", 3, "--device", "cpu")
+
+
+@pytest.fixture(autouse=True)
+def every_step(monkeypatch):
+    config = replace(TRAINING_PRESETS["tiny"], checkpoint_every=0, validate_every=1)
+    monkeypatch.setitem(TRAINING_PRESETS, "tiny", config)
+
+
+@pytest.fixture
+def stopped(data, tmp_path, monkeypatch):
+    """A result folder in which a run was stopped in its second epoch."""
+
+    def interrupt(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return step(*arguments)
+
+    step, calls = loop.training_step, []
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "training_step", interrupt)
+        code, _, err = lesionkit("train", "--data", data, "--out", out, *OPTIONS)
+    assert code == 130
+    assert err.endswith(f"is in {out / 'unfinished'}; lesionkit train --resume goes on with it\n")
+    return out
+
+
+def weights(folder):
+    return load_file(folder / "weights.safetensors")
+
+
+def test_goes_on_with_nothing_but_its_folder(data, stopped, tmp_path):
+    (stopped / "unfinished" / ".last-abcd1234.safetensors").write_text("half of a checkpoint")
+    code, out, err = lesionkit("train", "--resume", "--out", stopped)
+    assert code == 0, err
+    assert "epoch " in out
+    assert not (stopped / "unfinished").exists()
+    config = json.loads((stopped / "config.json").read_text())
+    assert config["arguments"] == {"data": str(data), "preset": "tiny", "device": "cpu"}
+    assert config["training"]["epochs"] == 3
+    assert {*config["files"]} == {*tree(stopped)}
+    whole = tmp_path / "whole"
+    assert lesionkit("train", "--data", data, "--out", whole, *OPTIONS)[0] == 0
+    assert (stopped / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+    expected = weights(whole)
+    assert all(torch.equal(value, expected[name]) for name, value in weights(stopped).items())
+
+
+def test_the_same_command_line_begins_and_goes_on(data, stopped, tmp_path):
+    arguments = ("train", "--data", data, *OPTIONS, "--resume", "training.workers=1", "--out")
+    assert lesionkit(*arguments, stopped)[0] == 0
+    code, _, err = lesionkit(*arguments, tmp_path / "new")
+    assert code == 0
+    assert "no stopped run to resume; starting one" in err
+    finished = lesionkit(*arguments, stopped)
+    assert_refused(finished, f"--out {stopped}", "has finished")
+
+
+@pytest.mark.parametrize(
+    "options,words",
+    [
+        (["--epochs", 4], ["training.epochs=4", "has training.epochs=3"]),
+        (["--preset", "3dce"], ["preset=3dce", "has preset=tiny"]),
+        (["detector.nms_iou=0.5"], ["detector.nms_iou=0.5"]),
+        (["--scan", "elsewhere"], ["--scan elsewhere", "has None"]),
+        (["--data", "elsewhere"], ["--data elsewhere"]),
+        (["--overwrite"], ["--overwrite"]),
+    ],
+)
+def test_another_run_is_refused(stopped, options, words):
+    before = tree(stopped)
+    assert_refused(lesionkit("train", "--resume", "--out", stopped, *options), *words)
+    assert tree(stopped) == before
+
+
+def test_several_stopped_runs(stopped):
+    (stopped / "unfinished-2").mkdir()
+    for name in ("config.json", "last.safetensors"):
+        os.link(stopped / "unfinished" / name, stopped / "unfinished-2" / name)
+    result = lesionkit("train", "--resume", "--out", stopped)
+    assert_refused(result, "unfinished, unfinished-2", "move all but one away")
+
+
+def test_a_run_at_work_is_left_alone(stopped):
+    import fcntl
+
+    handle = os.open(stopped / "unfinished", os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        result = lesionkit("train", "--resume", "--out", stopped)
+        assert result[0] == 2
+        assert "another process is at work" in result[2]
+    finally:
+        os.close(handle)
+    load_detector(stopped / "unfinished" / "last.safetensors")
+
+
+def test_a_run_killed_while_its_results_moved(trained, tmp_path):
+    out = tmp_path / "out"
+    expected = tree(trained)
+    for name, content in expected.items():
+        place = out if name in ("config.json", "metrics.jsonl") else out / "unfinished"
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(content)
+    assert_refused(lesionkit("train", "--resume", "--out", out), "has finished")
+    assert tree(out) == expected
+
+
+def test_config_file(data, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("preset: tiny\ntraining:\n  epochs: 4\n  tensorboard: false\n")
+    out = tmp_path / "out"
+    code, _, err = lesionkit(
+        *("train", "--config", path, "--data", data, "--out", out, "--slices", 3),
+        *("--epochs", 3, "training.epochs=1", "detector.preprocessing.interpolation=legacy"),
+    )
+    assert code == 0, err
+    config = json.loads((out / "config.json").read_text())
+    assert config["training"]["epochs"] == 1
+    assert config["detector"]["preprocessing"]["interpolation"] == "legacy"
+    assert config["detector"]["preprocessing"]["num_images"] == 1
+    assert not (out / "tensorboard").exists()
+
+
+def test_only_the_first_rank_writes(data, tmp_path, monkeypatch):
+    seen = []
+
+    def train(detector, training, out, *arguments, **options):
+        seen.append(out)
+
+    monkeypatch.setattr("lesionkit.training.train", train)
+    monkeypatch.setattr("lesionkit.training.distributed.rank", lambda: 1)
+    code, stdout, err = lesionkit("train", "--data", data, "--out", tmp_path / "out", *OPTIONS)
+    assert (code, stdout, err) == (0, "", "")
+    assert seen == [tmp_path / "out"]
+    assert not any(tmp_path.iterdir())
