@@ -82,7 +82,7 @@ def detect(
     config = {"command": "detect", "arguments": arguments, "detector": model.config.to_dict()}
     with result_folder(out, overwrite, config, WRITES) as folder:
         with progress("searching slices") as update:
-            found = detect_volume(model, volume, keys, update)
+            found = detect_volume(model, volume, keys, progress=update)
         findings = collect_findings(found, score_threshold, max_findings)
         about = {
             "model": {"weights": weights.name, "sha256": sha256(weights)},

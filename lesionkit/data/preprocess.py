@@ -6,7 +6,7 @@ The steps and their order are those of 3DCE (Yan et al. 2018, ``rcnn/fio/load_ct
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -24,6 +24,7 @@ _LEAST_BODY = 30.0  # mm; a smaller crop is a piece of the table or a tube on a 
 _LEAST_INTERVAL = 1e-3  # mm; anything smaller is a unit error
 
 ReadSlice = Callable[[int], np.ndarray | None]
+Crop = tuple[slice, slice]  # rows, columns
 Boxes = TypeVar("Boxes", np.ndarray, torch.Tensor)
 
 
@@ -126,6 +127,7 @@ def prepare_sample(
     first: int | None = None,
     last: int | None = None,
     source: str = "the scan",
+    crop: Crop | None = None,
 ) -> tuple[torch.Tensor, PixelTransform]:
     """The sample around one key slice.
 
@@ -141,6 +143,7 @@ def prepare_sample(
         preprocessing: the numbers.
         first, last: if given, slices outside ``first..last`` do not exist and are not asked for.
         source: what error messages call the scan.
+        crop: rows and columns to cut out, in place of the key slice's body.
 
     Returns:
         images: float32 [M, 3, h, w]. Slices run from the furthest previous to the furthest next;
@@ -162,13 +165,8 @@ def prepare_sample(
         )
     slices = _Slices(read_slice, key, first, last, source)
     key_hu = slices.at(0)
-    height, width = key_hu.shape
-    top, bottom, left, right = (
-        body_range(key_hu) if preprocessing.crop else (0, height - 1, 0, width - 1)
-    )
-    if min(bottom - top, right - left) * spacing < _LEAST_BODY:
-        top, bottom, left, right = 0, height - 1, 0, width - 1
-    crop = np.s_[top : bottom + 1, left : right + 1]
+    if crop is None:
+        crop = choose_crop([key_hu], spacing, preprocessing)
 
     blends = slice_blends(
         3 * preprocessing.num_images,
@@ -182,17 +180,43 @@ def prepare_sample(
         if weight > 0:
             plane += np.float32(weight) * (slices.at(far)[crop] - plane)
 
+    scale = resize_scale(crop, spacing, preprocessing)
+    stack = to_pixels(stack, scale, preprocessing)
+    images = torch.from_numpy(stack).unflatten(0, (preprocessing.num_images, 3))
+    return images, PixelTransform(scale, crop[1].start, crop[0].start)
+
+
+def choose_crop(slices: Iterable[np.ndarray], spacing: float, preprocessing: Preprocessing) -> Crop:
+    """The rows and columns of the body on slices [H, W] of HU, taken together."""
+    ranges = []
+    for hu in slices:
+        height, width = hu.shape
+        whole = top, bottom, left, right = 0, height - 1, 0, width - 1
+        if preprocessing.crop:
+            top, bottom, left, right = body_range(hu)
+        if min(bottom - top, right - left) * spacing < _LEAST_BODY:
+            top, bottom, left, right = whole
+        ranges.append((top, bottom, left, right))
+    top, bottom, left, right = zip(*ranges, strict=True)
+    return slice(min(top), max(bottom) + 1), slice(min(left), max(right) + 1)
+
+
+def resize_scale(crop: Crop, spacing: float, preprocessing: Preprocessing) -> float:
+    """Pixels of the sample per pixel of a slice."""
+    scale = float(spacing) / preprocessing.pixel_spacing
+    longest = max(rows.stop - rows.start for rows in crop)
+    return scale * min(1.0, preprocessing.max_size / (longest * scale))
+
+
+def to_pixels(stack: np.ndarray, scale: float, preprocessing: Preprocessing) -> np.ndarray:
+    """Planes [n, h, w] of HU, float32 and overwritten, as the network sees them."""
     low, high = preprocessing.window
     stack -= np.float32(low)
     stack *= np.float32(255 / (high - low))
     np.clip(stack, 0, 255, out=stack)
-
-    scale = float(spacing) / preprocessing.pixel_spacing
-    scale *= min(1.0, preprocessing.max_size / (max(stack.shape[1:]) * scale))
     stack = resize(stack, scale)
     stack -= np.float32(preprocessing.mean)
-    images = torch.from_numpy(stack).unflatten(0, (preprocessing.num_images, 3))
-    return images, PixelTransform(scale, left, top)
+    return stack
 
 
 def prepare_volume_sample(
@@ -210,7 +234,7 @@ def prepare_volume_sample(
     count = len(volume.hu)
     if not 0 <= key < count:
         raise ValueError(f"key must be 0..{count - 1} for a scan of {count} slices, got {key}")
-    spacing = _square_spacing(volume.spacing, volume.source)
+    spacing = square_spacing(volume.spacing, volume.source)
     feet_first = volume.direction[2, 2] > 0  # the slice axis rises towards the head
     return prepare_sample(
         (lambda number: volume.hu[count - 1 - number]) if feet_first else volume.hu.__getitem__,
@@ -240,7 +264,7 @@ def prepare_key_slice(
     return prepare_sample(
         read_slice,
         record.key_slice,
-        _square_spacing(record.spacing, record.file_name),
+        square_spacing(record.spacing, record.file_name),
         record.spacing[2],
         preprocessing,
         source=record.file_name,
@@ -285,7 +309,7 @@ class _Slices:
         return self._known[number]
 
 
-def _square_spacing(spacing: tuple[float, float, float], source: str) -> float:
+def square_spacing(spacing: tuple[float, float, float], source: str) -> float:
     x, y = spacing[:2]
     if abs(x - y) > 1e-3 * max(abs(x), abs(y)):  # half a pixel over 512
         raise InputError(

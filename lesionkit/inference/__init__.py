@@ -9,7 +9,7 @@ _HOME = {
     "Finding": "results",
     "collect_findings": "results",
     "detect_sample": "detect",
-    "detect_volume": "detect",
+    "detect_volume": "streaming",
     "evaluate_dataset": "detect",
     "write_findings": "results",
 }

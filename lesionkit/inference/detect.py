@@ -1,7 +1,6 @@
-"""Running a detector over the key slices of a scan or a data set."""
+"""Running a detector over samples: one, or those of a data set."""
 
-import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,13 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lesionkit.data.deeplesion import DeepLesion
-from lesionkit.data.preprocess import (
-    PixelTransform,
-    Preprocessing,
-    prepare_key_slice,
-    prepare_volume_sample,
-)
-from lesionkit.data.volume import CTVolume
+from lesionkit.data.preprocess import PixelTransform, Preprocessing, prepare_key_slice
 from lesionkit.errors import InputError
 from lesionkit.inference.shards import gather, own_indices
 from lesionkit.models import LesionDetector
@@ -53,6 +46,13 @@ def detect_sample(
     check_size(model, images, source)
     device = next(model.parameters()).device
     (found,) = model.candidates(images[None].to(device), [transform.scale])
+    return suppress(model, found, transform)
+
+
+def suppress(
+    model: LesionDetector, found: Mapping[str, Tensor], transform: PixelTransform
+) -> dict[str, np.ndarray]:
+    """The candidates of one sample as :func:`detect_sample` gives them."""
     boxes = transform.to_original(found["boxes"])
     keep = nms_inclusive(boxes, found["scores"], model.config.nms_iou)
     return {
@@ -72,33 +72,6 @@ def check_size(model: LesionDetector, images: Tensor, source: str) -> None:
             f"pixel; the network needs {least} x {least} at least, {least * spacing:g} mm a side; "
             "check the scan's size and pixel spacing"
         )
-
-
-def detect_volume(
-    model: LesionDetector,
-    volume: CTVolume,
-    key_slices: Iterable[int] | None = None,
-    progress: Progress | None = None,
-) -> dict[int, dict[str, np.ndarray]]:
-    """The lesions on each key slice of a scan: slice index to :func:`detect_sample`'s result.
-
-    Args:
-        model: in evaluation mode, on any device.
-        volume: the scan.
-        key_slices: indices into ``volume.hu``, integers of any kind; all of them by default.
-        progress: called with (slices done, slices in all).
-
-    Raises ValueError or TypeError for a key slice that is none of the scan.
-    """
-    wanted = range(len(volume.hu)) if key_slices is None else key_slices
-    keys = [operator.index(key) for key in wanted]
-    found = {}
-    for done, key in enumerate(keys, 1):
-        images, transform = prepare_volume_sample(volume, key, model.config.preprocessing)
-        found[key] = detect_sample(model, images, transform, volume.source)
-        if progress:
-            progress(done, len(keys))
-    return found
 
 
 def evaluate_dataset(

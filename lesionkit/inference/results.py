@@ -21,29 +21,39 @@ CONVENTION = (
     "box_px is [x1, y1, x2, y2]: 0-based columns and rows of the slice, pixel centres at whole "
     "numbers, the pixels of both ends included, so a box is x2 - x1 + 1 wide. Millimetres are "
     "DICOM patient coordinates (LPS): x to the left, y to posterior, z to superior. Corners are "
-    "the places of (x1, y1), (x2, y1), (x2, y2), (x1, y2). slice counts from 0 in the order of "
-    "the scan's slices as read."
+    "the places of (x1, y1), (x2, y1), (x2, y2), (x1, y2). place counts from 0 in the order of "
+    "the scan's slices as read and may lie between two, since the scan is searched every 2 mm; "
+    "slice is the nearest one."
 )
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One box on one slice: ``box`` is xyxy in 0-based pixels, inclusive; score in 0..1."""
+    """One box at one place along the scan.
 
-    slice: int
+    place: in slices of the scan, may lie between two. box: xyxy in 0-based pixels, inclusive.
+    score: in 0..1.
+    """
+
+    place: float
     box: tuple[float, float, float, float]
     score: float
 
+    @property
+    def slice(self) -> int:
+        """The nearest slice of the scan."""
+        return round(self.place)
+
 
 def collect_findings(
-    found: Mapping[int, Mapping[str, np.ndarray]],
+    found: Mapping[float, Mapping[str, np.ndarray]],
     score_threshold: float = SCORE_THRESHOLD,
     max_findings: int = MAX_FINDINGS,
 ) -> list[Finding]:
     """The best boxes of all slices, by falling score.
 
     Args:
-        found: slice index to "boxes" [n, 4] and "scores" [n], as ``detect_volume`` gives it.
+        found: place to "boxes" [n, 4] and "scores" [n], as ``detect_volume`` gives it.
         score_threshold: the least score kept.
         max_findings: the most boxes kept.
 
@@ -54,8 +64,8 @@ def collect_findings(
     if max_findings < 1:
         raise ValueError(f"max_findings must be at least 1, got {max_findings}")
     findings = [
-        Finding(key, tuple(box), score)
-        for key, boxes in found.items()
+        Finding(place, tuple(box), score)
+        for place, boxes in found.items()
         for box, score in zip(boxes["boxes"].tolist(), boxes["scores"].tolist(), strict=True)
         if score >= score_threshold
     ]
@@ -106,14 +116,13 @@ def write_findings(
         for entry in entries:
             x1, y1, x2, y2 = entry["box_px"]
             centre, size = entry["centre_lps_mm"], entry["size_mm"]
+            where = entry["id"], entry["slice"], entry["place"]
             score, file = entry["score"], entry["file"] or ""
-            writer.writerow(
-                [entry["id"], entry["slice"], x1, y1, x2, y2, score, *centre, *size, file]
-            )
+            writer.writerow([*where, x1, y1, x2, y2, score, *centre, *size, file])
 
 
 _CSV_COLUMNS = (
-    *("id", "slice", "x1", "y1", "x2", "y2", "score"),
+    *("id", "slice", "place", "x1", "y1", "x2", "y2", "score"),
     *("centre_x_lps_mm", "centre_y_lps_mm", "centre_z_lps_mm"),
     *("width_mm", "height_mm", "file"),
 )
@@ -123,11 +132,12 @@ def _entry(number: int, finding: Finding, volume: CTVolume) -> dict[str, Any]:
     x1, y1, x2, y2 = finding.box
     corners = [(x1, y1), (x2, y1), (x2, y2), (x1, y2)]
     points = [((x1 + x2) / 2, (y1 + y2) / 2), *corners]
-    centre, *corners = volume.to_lps([(x, y, finding.slice) for x, y in points]).round(4).tolist()
+    centre, *corners = volume.to_lps([(x, y, finding.place) for x, y in points]).round(4).tolist()
     size = ((x2 - x1 + 1) * volume.spacing[0], (y2 - y1 + 1) * volume.spacing[1])
     return {
         "id": number,
         "slice": finding.slice,
+        "place": round(finding.place, 4),
         "file": volume.slice_files[finding.slice] if volume.slice_files else None,
         "score": round(finding.score, 6),
         "box_px": [round(v, 3) for v in finding.box],

@@ -87,15 +87,20 @@ class ContextualAttention(_Attention):
         super().__init__(in_channels, temperature, kernel_size, init, num_images)
 
     def forward(
-        self, x: Tensor, return_weights: bool = False, mask: Tensor | None = None
+        self,
+        x: Tensor,
+        return_weights: bool = False,
+        mask: Tensor | None = None,
+        logits: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """The attended x; with ``return_weights`` also the weights, of x's shape and in [0, 1].
 
         ``mask`` [B, M], bool, True where an image is present: a missing image gets weight 0 and
-        does not count in the maximum. A sample without any image becomes NaN.
+        does not count in the maximum. A sample without any image becomes NaN. ``logits`` of
+        [B, M, D, H, W] is what :meth:`logits` gives, where it is known already.
         """
         samples = _samples(x, self.in_channels, self.num_images)
-        logits = _mask_missing(self.logits(samples), mask)
+        logits = _mask_missing(self.logits(samples) if logits is None else logits, mask)
         y = contextual_attention(samples, logits, self.temperature).reshape(x.shape)
         if not return_weights:
             return y
@@ -177,39 +182,45 @@ class DualAttention(nn.Module):
         )
 
     def forward(
-        self, x: Tensor, return_weights: bool = False, mask: Tensor | None = None
+        self,
+        x: Tensor,
+        return_weights: bool = False,
+        mask: Tensor | None = None,
+        logits: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         """The attended x; with ``return_weights`` also {"contextual": a, "spatial": a}.
 
-        The dict holds the weights of the modules that are on, of x's shape. ``mask`` as in
-        :class:`ContextualAttention`; it needs ``contextual=True``.
+        The dict holds the weights of the modules that are on, of x's shape. ``mask`` and
+        ``logits`` are those of :class:`ContextualAttention`; they need ``contextual=True``.
         """
         samples = _samples(x, self.in_channels, self.num_images)
-        if mask is not None and self.contextual is None:
-            raise ValueError("mask needs contextual=True: only the maximum over images uses it")
+        if self.contextual is None and not (mask is None and logits is None):
+            raise ValueError("mask and logits need contextual=True: they are what it works on")
         if return_weights:
-            y, weights = self._weigh(samples, mask)
+            y, weights = self._weigh(samples, mask, logits)
             return y.reshape(x.shape), {name: a.view(x.shape) for name, a in weights.items()}
         if self.spatial is None:
-            y = self.contextual(samples, mask=mask)
+            y = self.contextual(samples, mask=mask, logits=logits)
         elif self.contextual is None:
             y = self.spatial(samples)
         elif self.spatial_input == "refined":
-            y = self.spatial(self.contextual(samples, mask=mask))
+            y = self.spatial(self.contextual(samples, mask=mask, logits=logits))
         else:
             y = dual_attention(
                 samples,
-                _mask_missing(self.contextual.logits(samples), mask),
+                _mask_missing(self.contextual.logits(samples) if logits is None else logits, mask),
                 self.spatial.logits(samples),
                 self.contextual.temperature,
                 self.spatial.temperature,
             )
         return y.reshape(x.shape)
 
-    def _weigh(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+    def _weigh(
+        self, x: Tensor, mask: Tensor | None, logits: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         y, weights = x, {}
         if self.contextual is not None:
-            y, weights["contextual"] = self.contextual(x, return_weights=True, mask=mask)
+            y, weights["contextual"] = self.contextual(x, True, mask, logits)
         if self.spatial is not None:
             source = y if self.spatial_input == "refined" else x
             _, weights["spatial"] = self.spatial(source, return_weights=True)

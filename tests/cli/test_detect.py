@@ -52,7 +52,7 @@ def test_json(result, series, trained):
         x1, y1, x2, y2 = finding["box_px"]
         assert -1 <= x1 < x2 <= 64
         assert -1 <= y1 < y2 <= 64
-        corner = volume.to_lps([[x1, y1, finding["slice"]]])[0]
+        corner = volume.to_lps([[x1, y1, finding["place"]]])[0]
         assert finding["corners_lps_mm"][0] == pytest.approx(corner, abs=0.01)
     with open(result / "detections.csv", newline="") as stream:
         assert [float(row["score"]) for row in csv.DictReader(stream)] == scores

@@ -7,11 +7,9 @@ import torch
 from lesionkit.data import CTVolume, DeepLesion, prepare_volume_sample, synthesize
 from lesionkit.errors import InputError
 from lesionkit.inference import (
-    collect_findings,
     detect_sample,
     detect_volume,
     evaluate_dataset,
-    write_findings,
 )
 from lesionkit.models import PRESETS, LesionDetector
 
@@ -63,28 +61,6 @@ def test_sample_is_sorted_and_suppressed(model, volume):
     area = np.diagonal(shared)
     iou = shared / (area[:, None] + area - shared)
     assert (iou[~np.eye(len(iou), dtype=bool)] <= 0.3 + 1e-5).all()
-
-
-def test_volume_is_searched_slice_by_slice(model, volume):
-    seen = []
-    every = detect_volume(model, volume, progress=lambda done, total: seen.append((done, total)))
-    assert list(every) == [0, 1, 2, 3, 4]
-    assert seen == [(i, 5) for i in range(1, 6)]
-    some = detect_volume(model, volume, range(0, 5, 3))
-    assert list(some) == [0, 3]
-    for key in some:
-        np.testing.assert_array_equal(some[key]["boxes"], every[key]["boxes"])
-    assert not np.array_equal(every[1]["boxes"], every[2]["boxes"])
-
-
-def test_key_slices_may_be_any_integers_but_no_others(model, volume, tmp_path):
-    found = detect_volume(model, volume, np.arange(2))
-    write_findings(tmp_path, volume, collect_findings(found, 0.0, 3), {})
-    assert {type(key) for key in found} == {int}
-    with pytest.raises(ValueError, match=r"key must be 0\.\.\d+ for a scan of .* got -1"):
-        detect_volume(model, volume, [-1])
-    with pytest.raises(TypeError, match="float"):
-        detect_volume(model, volume, [1.0])
 
 
 @pytest.mark.parametrize(

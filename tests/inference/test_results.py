@@ -80,6 +80,7 @@ def test_json_gives_pixels_and_patient_millimetres(tmp_path):
     assert finding == {
         "id": 1,
         "slice": 2,
+        "place": 2,
         "file": "c.dcm",
         "score": 0.75,
         "box_px": [4.0, 6.0, 10.0, 8.0],

@@ -223,7 +223,7 @@ def test_bad_masks():
         ContextualAttention(4)(x, mask=torch.ones(2, 3))
     with pytest.raises(TypeError, match="mask must be a tensor, got list"):
         ContextualAttention(4)(x, mask=[[True] * 3] * 2)
-    with pytest.raises(ValueError, match="mask needs contextual=True"):
+    with pytest.raises(ValueError, match="mask and logits need contextual=True"):
         DualAttention(4, contextual=False)(x, mask=torch.ones(2, 3, dtype=torch.bool))
 
 
