@@ -122,6 +122,7 @@ class Emulator:
         self.library.emulator_problem.restype = ctypes.c_char_p
         self.library.emulator_launches.restype = ctypes.c_char_p
         self.library.emulator_set_seed.argtypes = [ctypes.c_uint64]
+        self.library.emulator_stores.restype = ctypes.c_uint64
 
     def seed(self, number: int) -> None:
         """Shuffle threads and blocks of all further launches; 0: take them in order."""
@@ -135,6 +136,11 @@ class Emulator:
         """Name, geometry and arguments of each kernel started since the last call."""
         text = self.library.emulator_launches().decode()
         return [line.split(";") for line in text.splitlines()]
+
+    def stores(self) -> dict[int, int]:
+        """How many stores there were since the last call, by their bytes."""
+        counts = {size: self.library.emulator_stores(size) for size in (2, 4, 8, 16)}
+        return {size: count for size, count in counts.items() if count}
 
     def call(self, name: str, *arguments: object) -> None:
         """Run lesionkit_<name>: tensors become pointers, types their numbers; no stream."""

@@ -41,6 +41,25 @@ def test_a_missing_barrier_reads_poison(faults, seed):
     assert numbers.isnan().any()
 
 
+def turned(numbers):
+    return numbers.view(-1, 32).roll(-2, 1).flatten()  # two blocks, one after another
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_warp_barrier_orders_its_lanes(faults, seed):
+    error, problem, numbers = run(faults, "with_warp_barriers", seed)
+    assert (error, problem) == (0, "")
+    assert torch.equal(numbers, turned(torch.arange(64.0)))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("kernel", ["read_too_early", "written_too_early"])
+def test_a_missing_warp_barrier_gives_other_numbers(faults, kernel, seed):
+    error, _, numbers = run(faults, kernel, seed)
+    assert error == 0
+    assert not torch.equal(numbers, turned(torch.arange(64.0)))
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("kernel", ["one_exits", "two_barriers", "half_a_warp"])
 def test_a_divergent_barrier_ends_the_launch(faults, kernel, seed):

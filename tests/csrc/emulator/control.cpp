@@ -1,6 +1,8 @@
 // What a test sets and asks, in the emulated library.
 #include "fibers.h"
 
+#include <utility>
+
 extern "C" {
 // 0: threads and blocks in order. Other seeds shuffle both.
 void emulator_set_seed(uint64_t seed) { emulator::seed = seed; }
@@ -16,4 +18,6 @@ const char* emulator_launches() {
   emulator::launches.clear();
   return text.c_str();
 }
+// How many stores of so many bytes there were since the last call.
+uint64_t emulator_stores(int bytes) { return std::exchange(emulator::stores[bytes], 0); }
 }

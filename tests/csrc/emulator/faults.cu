@@ -19,6 +19,31 @@ __global__ void with_barrier(float* numbers) {
   numbers[threadIdx.x] = shared[(threadIdx.x + 1) % 64];
 }
 
+__device__ unsigned next_lane() { return threadIdx.x / 32 * 32 + (threadIdx.x + 1) % 32; }
+
+__global__ void with_warp_barriers(float* numbers) {
+  __shared__ float shared[64];
+  shared[threadIdx.x] = numbers[threadIdx.x];
+  device::sync_warp();
+  numbers[threadIdx.x] = shared[next_lane()];
+  device::sync_warp();
+  shared[threadIdx.x] = -1;
+}
+
+__global__ void read_too_early(float* numbers) {
+  __shared__ float shared[64];
+  shared[threadIdx.x] = numbers[threadIdx.x];
+  numbers[threadIdx.x] = shared[next_lane()];
+}
+
+__global__ void written_too_early(float* numbers) {
+  __shared__ float shared[64];
+  shared[threadIdx.x] = numbers[threadIdx.x];
+  device::sync_warp();
+  numbers[threadIdx.x] = shared[next_lane()];
+  shared[threadIdx.x] = -1;
+}
+
 __global__ void one_exits(float* numbers) {
   if (threadIdx.x == 3) return;
   __syncthreads();
@@ -64,6 +89,9 @@ extern "C" {
   }
 FAULT(with_barrier)
 FAULT(no_barrier)
+FAULT(with_warp_barriers)
+FAULT(read_too_early)
+FAULT(written_too_early)
 FAULT(one_exits)
 FAULT(two_barriers)
 FAULT(half_a_warp)

@@ -37,6 +37,7 @@ namespace emulator {
 
 using Place = std::source_location;
 constexpr unsigned kWarp = 32;
+constexpr unsigned kWidest = 16;  // bytes of an access
 constexpr size_t kStackBytes = 64 << 10;
 
 enum class State { ready, at_warp_barrier, at_block_barrier, done };
@@ -60,6 +61,7 @@ inline bool only_record = false;  // launches, without running them
 inline std::mt19937_64 random;
 inline std::string problem;  // of the last launch; empty if there was none
 inline std::vector<std::string> launches;  // since they were last asked for
+inline uint64_t stores[kWidest + 1];  // by their bytes, since they were last asked for
 inline std::vector<unsigned char> dynamic_shared;
 EMULATOR_ASAN(inline void* scheduler_fake; inline const void* scheduler_stack;
               inline size_t scheduler_stack_bytes;)

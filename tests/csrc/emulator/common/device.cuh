@@ -61,6 +61,7 @@ Pack<T, N> load_once(const T* source) {
 }
 template <class T, int N>
 void store(T* target, const Pack<T, N>& pack) {
+  ++emulator::stores[pack.bytes];
   *reinterpret_cast<typename Pack<T, N>::Whole*>(target) = pack.whole;
 }
 template <class T, int N>
@@ -79,6 +80,7 @@ float read(const T* source) {
 }
 template <class T>
 void write(T* target, float value) {
+  ++emulator::stores[sizeof(T)];
   *target = cpu::from_float<T>(value);
 }
 
