@@ -13,6 +13,8 @@ _HOME = {
     "Lesion": "deeplesion",
     "PixelTransform": "preprocess",
     "Preprocessing": "preprocess",
+    "check_deeplesion": "deeplesion.check",
+    "convert_jpeg": "deeplesion.jpeg",
     "prepare_key_slice": "preprocess",
     "prepare_sample": "preprocess",
     "prepare_volume_sample": "preprocess",
