@@ -155,7 +155,7 @@ def _run(
     is_first = rank() == 0
     if "scan" in sources:
         check_outside(out, sources["scan"])
-    if is_first and not stopped:
+    if not stopped:  # every rank, since one that ended alone would leave the others waiting
         check_output(out, overwrite, "train", WRITES)
     chosen = choose_device(device)
     limit_threads(run.detector.backbone)

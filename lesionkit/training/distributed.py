@@ -52,12 +52,10 @@ def start(device: str, precision: str) -> "Fabric":
             f"torchrun started {local_ranks()} processes here, but PyTorch sees "
             f"{torch.cuda.device_count()} CUDA devices; start fewer, or use device cpu"
         )
-    from lightning_fabric.strategies import DDPStrategy
-
     fabric = Fabric(
         devices=local_ranks(),
         num_nodes=ranks() // local_ranks(),
-        strategy=DDPStrategy(broadcast_buffers=False),  # anchors do not change
+        strategy="ddp",
         **options,
     )
     fabric.launch()

@@ -50,7 +50,8 @@ def uneven_samples(count):
 def gradients():
     """Of one step on a batch of four, of which this rank has its part; and the losses."""
     torch.manual_seed(0)
-    model = LesionDetector("tiny")
+    # More boxes than a sample has, so that the ranks' counts differ.
+    model = LesionDetector(replace(PRESETS["tiny"], rpn_batch=2048, roi_batch=512))
     fabric = start("cpu", "32-true")
     wrapped = fabric.setup(model, make_optimizer(model, CONFIG))
     samples = uneven_samples(4)
