@@ -1,8 +1,8 @@
 """A TensorRT runtime and CUDA streams without a GPU: just what ``Engine`` asks of them.
 
 The fake engine computes, per sample, sums and counts of ``images`` at the addresses that it is
-given, or what a ``network`` such as ``DetectorGraph`` makes of them. Launches and waits are noted in ``events``. No fake has a method that the real ones lack, see
-test_engine.py.
+given, or what a ``network`` such as ``DetectorGraph`` makes of them. Launches and waits are noted
+in ``events``. No fake has a method that the real ones lack, see test_engine.py.
 """
 
 import ctypes
