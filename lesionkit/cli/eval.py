@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lesionkit.cli.froc import REPLICATES, Bootstrap, write_report
+from lesionkit.cli.froc import REPLICATES, SPLITS, Bootstrap, write_report
 from lesionkit.cli.options import (
     MAX_SEED,
     Device,
@@ -18,7 +18,6 @@ from lesionkit.cli.options import (
 )
 from lesionkit.errors import InputError
 
-SPLITS = ("train", "val", "test", "all")
 WRITES = ("curve.csv", "detections.json", "froc.png", "results.json")
 
 

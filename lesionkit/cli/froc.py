@@ -12,6 +12,7 @@ from lesionkit.errors import InputError
 if TYPE_CHECKING:
     from lesionkit.evaluation.report import FrocOptions, FrocReport
 
+SPLITS = ("train", "val", "test", "all")
 WRITES = ("curve.csv", "froc.png", "results.json")
 REPLICATES = 1000
 MAX_REPLICATES = 1_000_000
@@ -117,7 +118,7 @@ def froc(
         axis=axis,
     )
     check_options(options)
-    _choose("--split", split, ("train", "val", "test", "all"))
+    _choose("--split", split, SPLITS)
     if compare is not None and not bootstrap:
         raise InputError("--compare needs --bootstrap, at least 1")
     if out is not None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from lesionkit.evaluation.boxes import Detections, GroundTruth
 
 MODES = ("hold", "3dce", "strict")
+_PAIRS = 2**20  # of a box and a lesion, in memory at once
 
 
 class DetectionStatus(IntEnum):
@@ -83,10 +85,7 @@ def match(found: Boxes, truth: Boxes, iou_threshold: float, mode: str, overlap: 
     rank = np.empty(count, dtype=np.int64)
     rank[order] = np.arange(count)
 
-    box, lesion = _pairs(found.counts, truth.counts)
-    overlaps = overlap_of_pairs(found.values[box, :4], truth.values[lesion], overlap)
-    enough = overlaps >= iou_threshold
-    box, lesion, overlaps = box[enough], lesion[enough], overlaps[enough]
+    box, lesion, overlaps = _overlapping(found, truth, iou_threshold, overlap)
     first_hit = np.full(lesions, count)
     status = np.full(count, DetectionStatus.FALSE_POSITIVE, dtype=np.int8)
     if mode == "strict":
@@ -107,14 +106,24 @@ def match(found: Boxes, truth: Boxes, iou_threshold: float, mode: str, overlap: 
     )
 
 
-def _pairs(box_counts: np.ndarray, lesion_counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """All (box, lesion) pairs of the same image, as two index arrays."""
-    per_box = np.repeat(lesion_counts, box_counts)
-    first_lesion = np.repeat(np.cumsum(lesion_counts) - lesion_counts, box_counts)
-    first_pair = np.cumsum(per_box) - per_box
-    box = np.repeat(np.arange(len(per_box)), per_box)
-    lesion = np.arange(len(box)) + np.repeat(first_lesion - first_pair, per_box)
-    return box, lesion
+def _overlapping(
+    found: Boxes, truth: Boxes, threshold: float, overlap: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Box, lesion and overlap of all pairs on one image that overlap enough."""
+    per_box = np.repeat(truth.counts, found.counts)
+    first_lesion = np.repeat(np.cumsum(truth.counts) - truth.counts, found.counts)
+    # In pieces of whole boxes, so that memory does not grow with the number of all pairs.
+    pieces = np.flatnonzero(np.diff(np.cumsum(per_box) // _PAIRS)) + 1
+    parts = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
+    for start, stop in pairwise([0, *pieces.tolist(), len(per_box)]):
+        counts = per_box[start:stop]
+        box = np.repeat(np.arange(start, stop), counts)
+        first_pair = np.cumsum(counts) - counts
+        lesion = np.arange(len(box)) + np.repeat(first_lesion[start:stop] - first_pair, counts)
+        overlaps = overlap_of_pairs(found.values[box, :4], truth.values[lesion], overlap)
+        enough = overlaps >= threshold
+        parts.append((box[enough], lesion[enough], overlaps[enough]))
+    return tuple(map(np.concatenate, zip(*parts, strict=True)))
 
 
 def _choose(ranks: np.ndarray, lesions: np.ndarray, first_hit: np.ndarray) -> None:

@@ -50,6 +50,20 @@ def test_equals_brute_force_on_500_random_cases(mode):
     assert seen["no lesion"] >= 40
 
 
+def test_many_pairs_are_matched_piece_by_piece(monkeypatch):
+    for seed in range(40):
+        detections, ground_truth = random_case(seed)
+        for mode in MODES:
+            expected = match_detections(detections, ground_truth, 0.25, mode)
+            for pairs in (1, 3, 10):
+                monkeypatch.setattr("lesionkit.evaluation.matching._PAIRS", pairs)
+                matched = match_detections(detections, ground_truth, 0.25, mode)
+                assert [image.tolist() for image in matched] == [
+                    image.tolist() for image in expected
+                ]
+            monkeypatch.undo()
+
+
 def test_mode_3dce_is_scipy_interp1d():
     interpolate = pytest.importorskip("scipy.interpolate")
     compared = 0
