@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lesionkit.data.preprocess import Preprocessing
-from lesionkit.models import LesionDetector
+from lesionkit.models import PRESETS, LesionDetector
 from lesionkit.models.boxes import nms_inclusive
 from tests.models.samples import TINY, boxes, detector, scan, step
 
@@ -172,3 +172,29 @@ def test_initial_weights_of_3dce():
     ):
         assert layer.weight.std().item() == pytest.approx(std, rel=0.05)
         assert not layer.bias.any()
+
+
+@pytest.mark.parametrize("preset", ["3dce_cs_att", "3dce"])
+@pytest.mark.parametrize("num_images", [3, 5, 7, 9])
+def test_sizes_of_the_paper(preset, num_images):
+    """9, 15, 21 and 27 slices: only the first hidden layer grows."""
+    preprocessing = Preprocessing(num_images=num_images)
+    with torch.device("meta"):
+        model = LesionDetector(replace(PRESETS[preset], preprocessing=preprocessing))
+    assert model.backbone[0].weight.shape == (64, 3, 3, 3)
+    assert model.head.maps.weight.shape == (490, 512, 1, 1)
+    assert model.head.hidden[0].weight.shape == (2048, 490 * num_images)
+    assert model.rpn.classes.out_channels == 30
+    phis = [p for name, p in model.named_parameters() if name.endswith("phi.weight")]
+    assert [tuple(p.shape) for p in phis] == [(512, 512, 1, 1)] * 2 * (preset == "3dce_cs_att")
+
+
+def test_seeds_choose_the_boxes():
+    images, targets = scan(2, 3, 3, 48, 56), [boxes([10, 12, 21, 20]), boxes([30, 5, 40, 20])]
+    model = detector().train()
+    one, same, other = (model(images, targets, None, seeds) for seeds in ((1, 2), (1, 2), (1, 3)))
+    assert all(torch.equal(one[name], same[name]) for name in LOSSES)
+    assert not all(torch.equal(one[name], other[name]) for name in LOSSES)
+    for wrong in ((1,), (1, -2), (1, 0.5)):
+        with pytest.raises(ValueError, match="seeds must be 2 integers"):
+            model(images, targets, None, wrong)
