@@ -23,7 +23,7 @@ def test_help_lists_the_verbs_and_is_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for verb in ("demo", "synth", "train", "detect", "export", "doctor"):
+    for verb in ("demo", "synth", "train", "tables", "detect", "export", "doctor"):
         assert f"\n  {verb} " in done.stdout
 
 
