@@ -11,6 +11,7 @@ import torch
 from lesionkit.evaluation.boxes import as_detections, as_truth
 from lesionkit.evaluation.matching import DetectionStatus, match_detections
 from lesionkit.files import atomic_write
+from lesionkit.visualize.windows import Window, to_grey, window_range
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw
@@ -18,13 +19,12 @@ if TYPE_CHECKING:
 Boxes = np.ndarray | torch.Tensor | Sequence
 Detections = Boxes | Mapping[str, Boxes]
 
-WINDOWS = {"lung": (-600, 1500), "soft tissue": (50, 400), "bone": (400, 1800)}  # HU: level, width
-
 # Bright enough for black and for bone. Blue is light, since pure blue vanishes on a dark slice.
 TRUTH = (80, 165, 255)
 TRUE_POSITIVE = (70, 225, 90)
 FALSE_POSITIVE = (255, 75, 75)
 DETECTION = (255, 205, 50)
+_DASHES = {TRUTH: (4, 3), FALSE_POSITIVE: (2, 2)}  # dash and gap in line widths; others are solid
 _BACKGROUND = (0, 0, 0)
 _TEXT = (235, 235, 235)
 _GAP = 4  # pixels of the picture
@@ -36,14 +36,14 @@ def draw_boxes(
     detections: Detections | None = None,
     *,
     iou_threshold: float = 0.5,
-    window: str | tuple[float, float] = "soft tissue",
+    window: Window = "soft tissue",
     scale: float = 2.0,
     title: str | None = None,
 ) -> "Image.Image":
     """One CT slice with its boxes, a title above it and a legend below it.
 
-    Ground truth is dashed blue. A detection is green where its IoU with a lesion reaches
-    ``iou_threshold`` (second boxes on the same lesion too) and red elsewhere, with its score
+    Ground truth is dashed blue. A detection is solid green where its IoU with a lesion reaches
+    ``iou_threshold`` (second boxes on the same lesion too) and dotted red elsewhere, with its score
     beside it; without ``truth`` nothing can be said about detections and all are yellow.
 
     Args:
@@ -68,12 +68,11 @@ def draw_boxes(
         raise ValueError(f"hu_slice must have shape [H, W], got {list(hu_slice.shape)}")
     if not 0 < scale <= 64:
         raise ValueError(f"scale must be in (0, 64], got {scale}")
-    low, high = _window(window)
+    shown = window_range(window)
     lesions = np.empty((0, 4)) if truth is None else as_truth(truth, "truth")
     found = np.empty((0, 5)) if detections is None else as_detections(detections, "detections")
 
-    grey = (np.nan_to_num(hu_slice.astype(np.float32), nan=low) - low) / (high - low)
-    slice_picture = Image.fromarray((255 * grey.clip(0, 1)).round().astype(np.uint8))
+    slice_picture = Image.fromarray(to_grey(hu_slice, shown))
     size = tuple(max(1, round(side * scale)) for side in slice_picture.size)
     slice_picture = slice_picture.resize(size, Image.Resampling.BICUBIC).convert("RGB")
 
@@ -83,9 +82,9 @@ def draw_boxes(
     colours = _detection_colours(truth, found, iou_threshold)
     frames = _frames(found, scale)
     for frame, colour in zip(frames, colours, strict=True):
-        draw.rectangle(frame, outline=colour, width=line)
+        _outline(draw, frame, colour, line)
     for frame in _frames(lesions, scale):
-        _dashed_rectangle(draw, frame, TRUTH, line)
+        _outline(draw, frame, TRUTH, line)
     _write_scores(draw, frames, found[:, 4], colours, font, size)
 
     entries = [("ground truth", TRUTH)] if truth is not None else []
@@ -121,18 +120,6 @@ def save_grid(path: str | os.PathLike, pictures: "Sequence[Image.Image]", column
     _save(grid, path)
 
 
-def _window(window: str | tuple[float, float]) -> tuple[float, float]:
-    if isinstance(window, str):
-        if window not in WINDOWS:
-            raise ValueError(f"window must be one of {sorted(WINDOWS)}, got {window!r}")
-        level, width = WINDOWS[window]
-        return level - width / 2, level + width / 2
-    low, high = window
-    if not (np.isfinite([low, high]).all() and low < high):
-        raise ValueError(f"window must be (low, high) in HU with low < high, got {window}")
-    return float(low), float(high)
-
-
 def _detection_colours(
     truth: Boxes | None, found: np.ndarray, iou_threshold: float
 ) -> list[tuple[int, int, int]]:
@@ -151,15 +138,20 @@ def _frames(boxes: np.ndarray, scale: float) -> list[tuple[int, int, int, int]]:
     return [tuple(frame) for frame in pixels.astype(int).tolist()]
 
 
-def _dashed_rectangle(
+def _outline(
     draw: "ImageDraw.ImageDraw",
     frame: tuple[int, int, int, int],
     colour: tuple[int, int, int],
     line: int,
 ) -> None:
-    """Drawn over a detection with nearly the same edges, it leaves both to be seen."""
+    """A rectangle in the line style of its colour: styles help those who see no such colours, and
+    dashes over another box with nearly the same edges leave both to be seen.
+    """
     x1, y1, x2, y2 = frame
-    dash, period = 4 * line, 7 * line
+    if colour not in _DASHES:
+        draw.rectangle(frame, outline=colour, width=line)
+        return
+    dash, period = _DASHES[colour][0] * line, sum(_DASHES[colour]) * line
     for x in range(x1, x2 + 1, period):
         end = min(x + dash - 1, x2)
         draw.rectangle((x, y1, end, y1 + line - 1), fill=colour)
@@ -231,9 +223,10 @@ def _frame_picture(
 
     space = ruler.textlength(" ", font=font)
     above = wrapped([(word, _TEXT) for word in (title or "").split()], space)
-    below = wrapped(entries, swatch + 3 * _GAP)
+    below = wrapped(entries, 2 * swatch + 5 * _GAP)
     widest = [x + ruler.textlength(text, font=font) for line in above for x, text, _ in line]
-    widest += [x + swatch + _GAP + ruler.textlength(t, font=font) for ln in below for x, t, _ in ln]
+    label = 2 * swatch + 2 * _GAP  # where the text of an entry begins
+    widest += [x + label + ruler.textlength(t, font=font) for line in below for x, t, _ in line]
     canvas = Image.new(
         "RGB",
         (
@@ -252,8 +245,9 @@ def _frame_picture(
     for row, line in enumerate(below):
         for x, text, colour in line:
             y = top + row * line_height
-            draw.rectangle((x, y + swatch // 2, x + swatch, y + swatch // 2 + swatch), colour)
-            draw.text((x + swatch + _GAP, y), text, fill=_TEXT, font=font)
+            frame = (round(x), y + swatch // 4, round(x) + 2 * swatch, y + swatch // 4 + swatch)
+            _outline(draw, frame, colour, 2)
+            draw.text((x + label, y), text, fill=_TEXT, font=font)
     return canvas
 
 

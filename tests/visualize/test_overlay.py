@@ -41,9 +41,16 @@ def test_truth_is_blue_on_its_inclusive_pixels():
     assert (columns.min(), rows.min(), columns.max(), rows.max()) == (160, 120, 239, 179)
 
 
-def test_hits_are_green_and_the_rest_red():
+def test_hits_are_solid_green_and_the_rest_dotted_red():
     picture = draw_boxes(WATER, [LESION], [ON_LESION, ELSEWHERE], scale=1)
-    assert outlined(picture, FALSE_POSITIVE, ELSEWHERE[:4])
+    assert extent(picture, FALSE_POSITIVE) == (90, 60, 109, 79)
+    top = np.asarray(picture)[60, 90:106]
+    red = (top == FALSE_POSITIVE).all(-1).reshape(4, 4)  # two pixels, two pixels of gap
+    assert red[:, :2].all()
+    assert not red[:, 2:].any()
+    loose = draw_boxes(WATER, [LESION], [ON_LESION], iou_threshold=0.1, scale=1)
+    right = np.asarray(loose)[31:46, 60]
+    assert (right == TRUE_POSITIVE).all()
     assert extent(picture, TRUE_POSITIVE)[2:] == (60, 45)
     assert extent(picture, TRUTH)[:2] == (40, 30)  # both remain to be seen
     strict = draw_boxes(WATER, [LESION], [ON_LESION], iou_threshold=0.9, scale=1)
@@ -61,7 +68,7 @@ def test_without_truth_detections_are_yellow_and_with_no_lesion_red():
     unknown = draw_boxes(WATER, None, [ELSEWHERE], scale=1)
     assert outlined(unknown, DETECTION, ELSEWHERE[:4])
     healthy = draw_boxes(WATER, [], [ELSEWHERE], scale=1)
-    assert outlined(healthy, FALSE_POSITIVE, ELSEWHERE[:4])
+    assert extent(healthy, FALSE_POSITIVE) == (90, 60, 109, 79)
 
 
 def test_scores_stay_inside_and_apart(monkeypatch):
