@@ -111,7 +111,9 @@ def test_another_table_or_choice_starts_anew(broken, tmp_path, monkeypatch):
     table = (broken / "DL_info.csv").read_bytes()
     (broken / "DL_info.csv").unlink()
     (broken / "DL_info.csv").write_bytes(table + b"\n")
-    for options in ({}, {"quick": True}):
+    splits = tmp_path / "splits.csv"
+    splits.write_text("patient,split\n1,train\n2,train\n3,train\n")
+    for options in ({}, {"quick": True}, {"split_file": splits}):
         read.clear()
         checking.check_deeplesion(broken, earlier=[state], **options)
         assert read == everything

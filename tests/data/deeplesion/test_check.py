@@ -179,6 +179,20 @@ def test_nifti_volumes(tmp_path, hu):
     assert "slices 8-12 are missing, key slices 9, 11 among" in found(tmp_path)[-1][3]
 
 
+def test_what_cannot_be_opened(tmp_path, hu):
+    write_dl_info(tmp_path / "DL_info.csv", [good()])
+    (tmp_path / "Images_nifti" / "000001_01_02_008-012.nii.gz").mkdir(parents=True)
+    ((_, kind, where, message),) = found(tmp_path)
+    assert (kind, where) == ("unreadable", "000001_01_02")
+    assert "008-012.nii.gz" in message
+    write_slices(tmp_path / "Images_png" / "000001_01_02", hu)
+    (tmp_path / "Images_png" / "000001_01_02" / "009.png").unlink()
+    (tmp_path / "Images_png" / "000001_01_02" / "009.png").mkdir()
+    ((_, kind, where, message),) = found(tmp_path)
+    assert (kind, where) == ("unreadable", "000001_01_02")
+    assert "009.png" in message
+
+
 def test_no_slices_at_all(tmp_path):
     write_dl_info(tmp_path / "DL_info.csv", [good(), good("000002_01_01_009.png")])
     ((severity, kind, _, message),) = found(tmp_path)

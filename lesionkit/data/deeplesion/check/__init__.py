@@ -108,7 +108,7 @@ def check_deeplesion(
         problems.append(Problem("missing", "error", str(images), what))
         wanted = []
 
-    key = _key(root, quick)
+    key = _key(root, split, split_file, quick)
     clean = _known(earlier, key)
     slices = sum(clean.get(series.name, 0) for series in wanted)
     left = [series for series in wanted if series.name not in clean]
@@ -187,10 +187,13 @@ def _checked(left: Sequence[Series], quick: bool, workers: int | None) -> Iterat
         yield results
 
 
-def _key(root: Path, quick: bool) -> dict[str, object]:
+def _key(
+    root: Path, split: str | None, split_file: str | os.PathLike | None, quick: bool
+) -> dict[str, object]:
     """What an earlier check must have in common with this one for its clean series to count."""
-    digest = hashlib.sha256((root / "DL_info.csv").read_bytes()).hexdigest()
-    return {"root": str(root.resolve()), "table": digest, "quick": quick}
+    tables = [root / "DL_info.csv", *([split_file] if split_file is not None else [])]
+    digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in tables]
+    return {"root": str(root.resolve()), "tables": digests, "split": split, "quick": quick}
 
 
 def _known(earlier: Sequence[str | os.PathLike], key: Mapping[str, object]) -> dict[str, int]:

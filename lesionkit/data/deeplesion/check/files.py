@@ -48,9 +48,13 @@ def check_series(series: Series, quick: bool) -> tuple[str, int, list[Problem]]:
     """
     count, problems = 0, []
     check = _check_png if series.volumes is None else _check_volumes
-    for slices, problem in check(series, quick):
-        count += slices
-        problems += [problem] if problem else []
+    try:
+        for slices, problem in check(series, quick):
+            count += slices
+            problems += [problem] if problem else []
+    except OSError as error:  # such as a folder that may not be read
+        message = f"{error.filename or series.folder}: {error.strerror}"
+        problems.append(Problem("unreadable", "error", series.name, message))
     return series.name, count, problems
 
 
