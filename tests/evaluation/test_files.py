@@ -92,7 +92,7 @@ CSV_FOUND = """score, x1,y1,x2,y2,file_name,extra
 .25,1,2,3,4,a.png,
 0.5,0,0,1,1,c.png,x
 
-0.9,10,10,19,19,a.png,"1,2"
+0.9,10,10,19,19,a.png, "1,2"
 """
 COCO_FOUND = [
     {"image_id": "a.png", "bbox": [10, 10, 10, 10], "score": 0.9, "category_id": 1},
@@ -159,6 +159,9 @@ OWN = {"format": "lesionkit-dataset-detections-1"}
     [
         ("", ["empty", "detections.json"]),
         (" \n", ["empty", "detections.json"]),
+        (",\n,", ["line 1", "no column file_name"]),
+        ("file_name,x1\rx", ["line 1", "no column"]),
+        (HEADER + '"a.png,1', ["line 2", "1 values"]),
         ("\x89PNG\x00", ["no column", "score"]),
         ("file_name,x1,y1,x2,y2\n", ["line 1", "no column score", "CSV"]),
         (HEADER + "a.png,1,2,3,4,.5\na.png,1,2,3,x,.5\n", ["line 3", "x", "finite numbers"]),

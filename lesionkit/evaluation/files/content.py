@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,30 +19,36 @@ COORDINATES = ("x1", "y1", "x2", "y2")
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV file: its header's names in lower case, and the text below it, from line 2 on."""
+    """A CSV file: its text, and the header's names in lower case."""
 
     path: Path
-    columns: tuple[str, ...]
     text: str
+    columns: tuple[str, ...]
 
     def rows(self, names: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
         """The line number and the values of the columns ``names`` of each row that is not blank."""
         places = [self.columns.index(name) for name in names]
-        reader = csv.reader(io.StringIO(self.text, newline=""), skipinitialspace=True)
-        try:
-            for row in reader:
-                if any(map(str.strip, row)):
-                    line = reader.line_num + 1
-                    if len(row) != len(self.columns):
-                        raise InputError(
-                            f"{self.path}, line {line}: {len(row)} values, but the header has "
-                            f"{len(self.columns)} columns; correct the line"
-                        )
-                    yield line, [row[place].strip() for place in places]
-        except csv.Error as error:
-            raise InputError(
-                f"{self.path}, line {reader.line_num + 1}: not CSV ({error}); correct the line"
-            ) from error
+        for line, row in islice(csv_rows(self.path, self.text), 1, None):
+            if len(row) != len(self.columns):
+                raise InputError(
+                    f"{self.path}, line {line}: {len(row)} values, but the header has "
+                    f"{len(self.columns)} columns; correct the line"
+                )
+            yield line, [row[place] for place in places]
+
+
+def csv_rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    """The number of its last line, and the values, of each row of CSV that is not blank."""
+    reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
+    try:
+        for row in reader:
+            values = [value.strip() for value in row]
+            if any(values):
+                yield reader.line_num, values
+    except csv.Error as error:
+        raise InputError(
+            f"{path}, line {reader.line_num}: not CSV ({error}); correct the line"
+        ) from error
 
 
 def read_content(path: str | os.PathLike, what: str) -> object:
@@ -59,9 +66,8 @@ def read_content(path: str | os.PathLike, what: str) -> object:
     if not text.strip():
         raise InputError(f"{path}: empty; give a file of {what}")
     if text.lstrip()[0] not in "{[":
-        header, _, rest = text.partition("\n")
-        columns = next(csv.reader([header], skipinitialspace=True), [])
-        return Table(path, tuple(name.strip().lower() for name in columns), rest)
+        _, header = next(csv_rows(path, text), (1, []))
+        return Table(path, text, tuple(name.lower() for name in header))
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
