@@ -91,6 +91,29 @@ constexpr int kBackwardThreads = kBackwardWarps * kWarp;
 constexpr int kStrip = 64;               // cells of a plane that a warp owns
 constexpr int kStripStride = kStrip + 1;  // odd: planes begin in different banks
 
+// A warp writes the strips of its 32 planes, or fewer, N cells a lane at a time; `plane` is the
+// number of the lane's own.
+template <int N, class Stored>
+__device__ __forceinline__ void store_strips(const float* sums, Stored* strips, Index plane,
+                                             Index map_cells, Index planes, int cells) {
+  const int lane = threadIdx.x % kWarp;
+  constexpr int kLanes = kStrip / N < kWarp ? kStrip / N : kWarp;  // for a plane
+#pragma unroll 4
+  for (int first = 0; first < kWarp && first < planes; first += kWarp / kLanes) {
+    const int p = first + lane / kLanes;
+    Stored* target = strips + device::shuffle(plane, p) * map_cells;
+#pragma unroll
+    for (int step = 0; step < kStrip; step += kLanes * N) {
+      const int c = step + lane % kLanes * N;
+      if (p >= planes || c >= cells) continue;
+      float values[N];
+#pragma unroll
+      for (int e = 0; e < N; ++e) values[e] = sums[p * kStripStride + c + e];
+      device::store(target + c, device::pack<Stored>(values));
+    }
+  }
+}
+
 // A warp owns a strip of kStrip cells in each of 32 planes whose bins share their rows: no other
 // thread adds to them. Its lanes walk the rois in their order, each for its own plane, and the sums
 // are stored once, zeros included. 32 planes are 32 neighbours of the C*G pairs (t, j).
@@ -115,10 +138,9 @@ __global__ void __launch_bounds__(kBackwardThreads)
   const int first_row = static_cast<int>(quotient(first, width));
   const int end_row = static_cast<int>(quotient(first + cells - 1, width)) + 1;
   float* own = sums[warp] + lane * kStripStride;
-  // Two 16-bit numbers make a store as wide as one of 32 bits.
-  constexpr int kTogether = 4 / sizeof(Stored);
-  const bool together =
-      map_cells % kTogether == 0 && reinterpret_cast<unsigned long long>(grad_features) % 4 == 0;
+  // The widest store that every strip's beginning is aligned to.
+  const unsigned long long aligned =
+      reinterpret_cast<unsigned long long>(grad_features) | map_cells * sizeof(Stored);
 
   const Index tasks = (pairs + kWarp - 1) / kWarp * bins;
   for (Index sample = blockIdx.z; sample < batch; sample += gridDim.z) {
@@ -187,26 +209,15 @@ __global__ void __launch_bounds__(kBackwardThreads)
       }
 
       device::sync_warp();
-      Stored* target = grad_features +
-                       (sample * outputs + device::shuffle(plane, 0)) * map_cells + first;
-      int column = device::shuffle(j, 0);
-      for (int p = 0; p < kWarp && group * kWarp + p < pairs; ++p) {
-        const float* sum = sums[warp] + p * kStripStride;
-        if (together) {
-          for (int c = lane * kTogether; c < cells; c += kWarp * kTogether) {
-            float values[kTogether];
-#pragma unroll
-            for (int e = 0; e < kTogether; ++e) values[e] = sum[c + e];
-            device::store(target + c, device::pack<Stored>(values));
-          }
-        } else {
-          for (int c = lane; c < cells; c += kWarp) device::write(target + c, sum[c]);
-        }
-        target += map_cells;
-        if (++column == bins) {
-          column = 0;
-          target += (static_cast<Index>(bins) - 1) * bins * map_cells;
-        }
+      Stored* strips = grad_features + sample * outputs * map_cells + first;
+      const Index planes = pairs - group * kWarp;
+      if (aligned % device::kVectorBytes == 0) {
+        store_strips<device::kVectorBytes / sizeof(Stored)>(sums[warp], strips, plane, map_cells,
+                                                            planes, cells);
+      } else if (sizeof(Stored) < 4 && aligned % 4 == 0) {
+        store_strips<4 / sizeof(Stored)>(sums[warp], strips, plane, map_cells, planes, cells);
+      } else {
+        store_strips<1>(sums[warp], strips, plane, map_cells, planes, cells);
       }
       device::sync_warp();
     }

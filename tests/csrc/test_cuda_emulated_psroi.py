@@ -70,6 +70,20 @@ def test_shapes(emulator, batch, channels, bins, height, width):
     assert_agrees(emulator, features, rois, bins, 1 / 4)
 
 
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(
+    "width, offset, widest", [(10, 0, 16), (11, 0, 4), (10, 2, 4), (10, 1, 2), (9, 0, 2)]
+)
+def test_backward_stores_are_as_wide_as_they_are_aligned(emulator, dtype, width, offset, widest):
+    height = 7 if width == 9 else 6 if width == 11 else 8
+    features = torch.randn(2, 11 * 9, height, width).to(dtype).requires_grad_()
+    pooled = emulated.ps_roi_pool(emulator, offset)(features, random_rois(5, 2, 80), 3)
+    emulator.stores()
+    pooled.backward(torch.ones_like(pooled))
+    size = max(widest, dtype.itemsize)
+    assert emulator.stores() == {size: features.nbytes // size}
+
+
 @pytest.mark.parametrize("count", [0, 1, 127, 128, 129, 300])
 def test_numbers_of_rois(emulator, count):
     assert_agrees(emulator, torch.randn(3, 2 * 4, 9, 11), random_rois(count, 3, 80), 2)
