@@ -1,10 +1,11 @@
 import json
+from contextlib import suppress
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from lesionkit.data import write_dl_info
+from lesionkit.data import DeepLesion, write_dl_info
 from lesionkit.data.deeplesion.check import check_deeplesion
 from lesionkit.data.deeplesion.check.problems import as_ranges
 from lesionkit.errors import InputError
@@ -203,6 +204,29 @@ def test_no_slices_at_all(tmp_path):
 def test_an_empty_table(tmp_path):
     write_dl_info(tmp_path / "DL_info.csv", [])
     assert found(tmp_path) == []
+
+
+def test_random_bytes_in_the_table(root):
+    path = root / "DL_info.csv"
+    original = np.frombuffer(path.read_bytes(), np.uint8)
+    random = np.random.default_rng(4)
+    begin, refused = len(original) - 300, []  # in the rows
+    for _ in range(150):
+        data = original.copy()
+        places = random.integers(begin, len(data), random.integers(1, 5))
+        data[places] = random.integers(0, 256, len(places))
+        path.write_bytes(data)
+        try:
+            records = DeepLesion(root, drop_noisy=False)
+        except InputError as error:
+            refused.append(str(error))
+            with suppress(InputError):  # where the whole file is no text
+                assert check_deeplesion(root, quick=True).errors
+        else:
+            assert len(records.lesions) == 3 or b"\n" in data[places].tobytes()
+            assert isinstance(check_deeplesion(root, quick=True).problems, list)
+    assert 30 < len(refused) < 150
+    assert all(str(path) in message for message in refused)
 
 
 def test_wrong_arguments(root):
