@@ -49,3 +49,14 @@ def test_skips_for_want_of_a_required_tool_fail(tmp_path, required, failures):
     assert (result.returncode != 0) == (failures > 0)
     for word in filter(None, (required or "").replace(" ", "").strip(",").split(",")):
         assert f"LESIONKIT_REQUIRE asks for {word}" in result.stdout
+
+
+def test_ci_requires_what_the_tests_name():
+    """A word that is in no test would require nothing."""
+    tests = Path(__file__).parent
+    run = (tests.parent / ".ci" / "run").read_text()
+    words = re.findall(r"[\w+]+", " ".join(re.findall(r"LESIONKIT_REQUIRE=(\S+)", run)))
+    words = {word for word in words if word.lower() == word}
+    assert {"g++", "nvcc", "tensorrt_lean", "onnxruntime", "tensorrt_include_dir"} <= words
+    texts = [path.read_text().lower() for path in tests.rglob("*.py") if path != Path(__file__)]
+    assert [word for word in words if not any(word in text for text in texts)] == []
