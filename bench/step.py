@@ -152,7 +152,7 @@ def table(times: dict[str, list[float]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=3 if not torch.cuda.is_available() else 20)
+    parser.add_argument("--repeats", type=int, default=20 if torch.cuda.is_available() else 2)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT, DETECTIONS = "last.safetensors", "detections.json"
 WEIGHTS = "weights.safetensors"
-SYNTHETIC_TRAINING = {"training.epochs": 4, "training.tensorboard": False}
+SYNTHETIC_TRAINING = {"training.epochs": 3, "training.tensorboard": False}
 WRITES = (*TRAIN_WRITES, DETECTIONS)
 
 
