@@ -26,7 +26,8 @@ PRESET = "tiny"
 IMAGE_SIZE = 256  # pixels; half of DeepLesion's, a quarter of the time to draw and to read
 WRITES = (
     *("data/DL_info.csv", "data/Images_png/*/*.png"),
-    *("last.safetensors", "metrics.jsonl", "pictures.png", "results.json", "weights.safetensors"),
+    *("detections.json", "last.safetensors", "metrics.jsonl", "pictures.png", "results.json"),
+    "weights.safetensors",
 )
 PICTURES = 9
 PICTURE_FP = 1.0  # false positives per image at which detections are drawn
@@ -52,7 +53,7 @@ def demo(
     from lesionkit.cli.output import result_folder
     from lesionkit.cli.progress import progress
     from lesionkit.data import DeepLesion, synthesize
-    from lesionkit.evaluation import froc
+    from lesionkit.evaluation import froc, write_detections
     from lesionkit.inference import evaluate_dataset
     from lesionkit.models import PRESETS, load_detector
     from lesionkit.training import TRAINING_PRESETS, deeplesion_samples, train
@@ -87,6 +88,8 @@ def demo(
         with progress("4/4 testing on held-out patients") as update:
             found = evaluate_dataset(model, splits["test"], update)
         measured = froc(found, [record.boxes for record in splits["test"]])
+        names = [record.file_name for record in splits["test"]]
+        write_detections(folder / "detections.json", names, found)
         _write_results(folder / "results.json", splits, measured)
         _draw(folder / "pictures.png", splits["test"], found, measured)
     print(f"Held-out synthetic patients: {_patients(splits['test'])} of {patients}.")

@@ -107,7 +107,19 @@ def _check_environment() -> None:
 def _command():
     import typer
 
-    from lesionkit.cli import data, demo, detect, doctor, eval, export, froc, synth, tables, train
+    from lesionkit.cli import (
+        data,
+        demo,
+        detect,
+        doctor,
+        eval,
+        export,
+        froc,
+        synth,
+        tables,
+        train,
+        view,
+    )
 
     app = typer.Typer(
         name="lesionkit",
@@ -138,6 +150,7 @@ def _command():
     ):
         app.command()(verb)
     app.add_typer(data.app)
+    app.add_typer(view.app)
     return typer.main.get_command(app)
 
 
