@@ -149,7 +149,7 @@ def test_geometry(volume, truth):
 
 
 def test_finds_the_nodule_on_slices_not_trained_on(volume, truth, results):
-    findings = json.loads((results / "detections.json").read_text())["findings"]
+    findings = json.loads((results / "detections.json").read_text())["detections"]
     for key in (slice_at(volume, z) for z in HELD_OUT):
         best = max((f for f in findings if f["slice"] == key), key=lambda f: f["score"])
         assert overlap(best["box_px"], truth[key]) >= 0.5
@@ -158,7 +158,7 @@ def test_finds_the_nodule_on_slices_not_trained_on(volume, truth, results):
 def test_coordinates_agree_with_the_dicom_headers(results):
     import pydicom
 
-    findings = json.loads((results / "detections.json").read_text())["findings"]
+    findings = json.loads((results / "detections.json").read_text())["detections"]
     for finding in findings[:5]:
         header = pydicom.dcmread(finding["file"], stop_before_pixels=True)
         corner = np.array(header.ImagePositionPatient, dtype=float)
@@ -177,7 +177,7 @@ def test_overlay_shows_the_nodule(truth, results):
     """The picture's first slice is that of the best finding, and its box frames the nodule."""
     from PIL import Image
 
-    best = json.loads((results / "detections.json").read_text())["findings"][0]
+    best = json.loads((results / "detections.json").read_text())["detections"][0]
     x1, y1, _, y2 = best["box_px"]
     assert overlap(best["box_px"], truth[best["slice"]]) >= 0.5
     picture = np.asarray(Image.open(results / "overlay.png").convert("RGB")).astype(int)

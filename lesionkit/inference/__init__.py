@@ -6,12 +6,16 @@ Names are looked up on first use, so that the command line's help loads no detec
 from importlib import import_module
 
 _HOME = {
-    "Finding": "results",
-    "collect_findings": "results",
+    "Detection": "findings",
+    "Finding": "findings",
+    "ScanResults": "results",
+    "collect_detections": "findings",
     "detect_sample": "detect",
     "detect_volume": "streaming",
     "evaluate_dataset": "detect",
-    "write_findings": "results",
+    "long_axis_mm": "findings",
+    "merge_detections": "findings",
+    "write_results": "formats",
 }
 
 __all__ = sorted(_HOME)

@@ -20,6 +20,7 @@ def result(series, trained, tmp_path_factory):
     code, stdout, err = lesionkit(
         *("detect", series, "--weights", trained / "weights.safetensors", "--out", out),
         *("--slices", "2:8:2", "--score-threshold", 0.01, "--max-findings", 7),
+        *("--format", "csv,coco", "--format", "json"),
     )
     assert code == 0, err
     assert "7 findings on 3 slices; the best on slice" in stdout
@@ -28,10 +29,12 @@ def result(series, trained, tmp_path_factory):
 
 def test_files(result):
     assert {*tree(result)} == {
-        "config.json", "detections.csv", "detections.json", "overlay.png"
+        "config.json", "detections.csv", "detections.json", "findings.csv", "overlay.png",
+        "coco_images.json", "coco_results.json",
     }  # fmt: skip
     config = json.loads((result / "config.json").read_text())
     assert config["arguments"]["slices"] == "2:8:2"
+    assert config["arguments"]["formats"] == ["json", "csv", "coco"]
     assert config["detector"]["backbone"] == "small"
 
 
@@ -44,16 +47,22 @@ def test_json(result, series, trained):
     volume = read_ct(series)
     findings = report["findings"]
     assert [finding["id"] for finding in findings] == list(range(1, 8))
-    scores = [finding["score"] for finding in findings]
-    assert scores == sorted(scores, reverse=True)
-    for finding in findings:
-        assert finding["slice"] in (2, 4, 6)
-        assert finding["file"] == volume.slice_files[finding["slice"]]
-        x1, y1, x2, y2 = finding["box_px"]
+    for found in (findings, report["detections"]):
+        scores = [one["score"] for one in found]
+        assert scores == sorted(scores, reverse=True)
+    members = [number for finding in findings for number in finding["detections"]]
+    assert sorted(members) == list(range(1, len(report["detections"]) + 1))
+    for one in report["detections"]:
+        assert one["slice"] in (2, 4, 6)
+        assert one["file"] == volume.slice_files[one["slice"]]
+        assert one["place"] == pytest.approx(
+            min(report["places_searched"], key=lambda place: abs(place - one["place"]))
+        )
+        x1, y1, x2, y2 = one["box_px"]
         assert -1 <= x1 < x2 <= 64
         assert -1 <= y1 < y2 <= 64
-        corner = volume.to_lps([[x1, y1, finding["place"]]])[0]
-        assert finding["corners_lps_mm"][0] == pytest.approx(corner, abs=0.01)
+        corner = volume.to_lps([[x1, y1, one["place"]]])[0]
+        assert one["corners_lps_mm"][0] == pytest.approx(corner, abs=0.01)
     with open(result / "detections.csv", newline="") as stream:
         assert [float(row["score"]) for row in csv.DictReader(stream)] == scores
 
@@ -85,6 +94,9 @@ def test_no_finding_is_a_result_too(series, trained, tmp_path):
         (["--score-threshold", "1.5"], ["--score-threshold"]),
         (["--score-threshold", "nan"], ["--score-threshold"]),
         (["--max-findings", "0"], ["--max-findings"]),
+        (["--format", "json,xml"], ["--format xml", "dicom-sr"]),
+        (["--format", "dicom-sr"], ["no axial DICOM slices"]),
+        (["--worklist", "list.txt"], ["--worklist list.txt", "not both"]),
         (["--device", "gpu"], ["--device gpu"]),
         (["--weights", "none.safetensors"], ["none.safetensors"]),
         (["--series", "800-900"], ["800-900"]),

@@ -179,7 +179,7 @@ OWN = {"format": "lesionkit-dataset-detections-1"}
         ([{"image_id": 7, "bbox": [1, 2, 3, 4], "score": 1}], ["image_id 7", "COCO annotations"]),
         ([{"image_id": [], "bbox": [1, 2, 3, 4], "score": 1}], ["image_id", "number or text"]),
         ([{"image_id": "q", "bbox": [1, 2, 3, 4], "score": 1}], ["entries[0]", "'q'"]),
-        ({"format": "lesionkit-detections-1"}, ["lesionkit detect", "one scan"]),
+        ({"format": "lesionkit-detections-2"}, ["lesionkit detect", "one scan"]),
         (COCO_TRUTH, ["COCO annotations, which are ground truth"]),
         ({"a": 1}, ["no detections that are known"]),
         (OWN, ['"images" must be a list']),

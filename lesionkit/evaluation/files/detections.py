@@ -98,7 +98,7 @@ def read_detections(path: str | os.PathLike, truth: Truth) -> list[np.ndarray]:
 
 def _kind(content: object) -> str:
     if isinstance(content, dict):
-        if content.get("format") == "lesionkit-detections-1":
+        if str(content.get("format")).startswith("lesionkit-detections-"):
             return "what lesionkit detect found in one scan"
         if "annotations" in content:
             return "COCO annotations, which are ground truth"
