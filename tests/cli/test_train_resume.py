@@ -64,7 +64,7 @@ def test_goes_on_with_nothing_but_its_folder(data, stopped, tmp_path):
 
 
 def test_the_same_command_line_begins_and_goes_on(data, stopped, tmp_path):
-    arguments = ("train", "--data", data, *OPTIONS, "--resume", "training.workers=1", "--out")
+    arguments = ("train", "--data", data, *OPTIONS, "--resume", "training.cache_gib=1", "--out")
     assert lesionkit(*arguments, stopped)[0] == 0
     code, _, err = lesionkit(*arguments, tmp_path / "new")
     assert code == 0

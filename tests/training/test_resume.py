@@ -59,8 +59,9 @@ def stop_at(monkeypatch, step):
     monkeypatch.setattr(loop, "training_step", stopping)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-@pytest.mark.parametrize("precision", ["32-true", "16-mixed"])
+@pytest.mark.parametrize(
+    "optimizer,precision", [("adamw", "32-true"), ("sgd", "bf16-mixed"), ("sgd", "16-mixed")]
+)
 def test_goes_on_from_the_last_checkpoint(tmp_path, samples, monkeypatch, optimizer, precision):
     config = replace(CONFIG, optimizer=optimizer, precision=precision, checkpoint_every=0)
     whole = train("tiny", samples, tmp_path / "whole", config, None, "cpu")
