@@ -84,7 +84,9 @@ def tables(
     is_synthetic = data == SYNTHETIC
     root = out / "data" if is_synthetic else Path(data)
     variants = needed(wanted, of_table_1)
-    planned = plan(variants, seeds, overrides or (), root, is_synthetic, chosen)
+    if run and overrides:
+        raise InputError(f"{overrides[0]}: with --run nothing is trained; leave it out")
+    planned = [] if run else plan(variants, seeds, overrides or (), root, is_synthetic, chosen)
     if is_synthetic:
         _make_data(root, patients, image_size)
     truth = read_truth(root / "DL_info.csv", "test")
@@ -93,6 +95,11 @@ def tables(
     else:
         folders = finish_all(planned, out / "runs", jobs or (2 if is_synthetic else 1))
     detections = read_runs(folders, truth)
+    if not detections.keys() & set(variants):
+        raise InputError(
+            f"--run {run[0]}: no run is a row of the tables {wanted}; rows have "
+            f"{sorted({variant.slices for variant in variants})} slices"
+        )
     config = {
         "command": "tables",
         "arguments": {

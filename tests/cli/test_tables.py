@@ -93,6 +93,16 @@ def test_finished_runs_are_taken(ablation, tmp_path):
     assert "| 3DCE + C_Att | 15 | - |" in stdout
 
 
+def test_runs_that_no_table_has(ablation, tmp_path):
+    out, _ = ablation
+    run = out / "runs" / "3dce-15-slices-seed-23"
+    arguments = ("tables", "--out", tmp_path / "out", "--data", out / "data", "--run", run)
+    result = lesionkit(*arguments, "--table", 1, "--slices", 21)
+    assert_refused(result, "no run is a row", "[3, 21] slices")
+    assert_refused(lesionkit(*arguments, "training.epochs=1"), "training.epochs=1", "--run")
+    assert not (tmp_path / "out").exists()
+
+
 def test_another_config_is_refused(ablation):
     out, _ = ablation
     result = lesionkit("tables", "--out", out, *ARGUMENTS[:-1], "training.epochs=2", "--overwrite")
