@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
 from lesionkit.errors import InputError
-from lesionkit.evaluation import FrocResult, froc
-from lesionkit.inference.detect import detect_sample
-from lesionkit.inference.shards import gather, own_indices
 from lesionkit.models import DetectorConfig, LesionDetector, save_detector
 from lesionkit.processes import allow_termination, hold_signals
 from lesionkit.training.checkpoint import (
@@ -29,13 +26,13 @@ from lesionkit.training.log import RunLog
 from lesionkit.training.order import epoch_batches, rank_batches, sampling_seed, seed_everything
 from lesionkit.training.samples import Augmented, Samples
 from lesionkit.training.step import divergence, make_optimizer, training_step
+from lesionkit.training.validation import SELECTION_FP, validate
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 Progress = Callable[[int, int, str], None]
 
-SELECTION_FP = 4.0  # false positives per image at which weights are compared, as in 3DCE
 WEIGHTS = "weights.safetensors"
 
 
@@ -246,38 +243,6 @@ def _learn(job: _Job) -> None:
         if time.monotonic() - job.kept_at >= 60 * config.checkpoint_every and done < job.steps:
             with divergence(position.step):
                 job.keep()
-
-
-def validate(
-    model: LesionDetector,
-    samples: Samples,
-    workers: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-) -> FrocResult:
-    """FROC at 4 false positives per image; leaves ``model`` in evaluation mode.
-
-    Samples are prepared one by one, in ``workers`` processes, and let go. Each rank of a
-    distributed training takes its part of them, and every rank has the result of all.
-    """
-    model.eval()
-    own = own_indices(len(samples))
-    loader = DataLoader(
-        Subset(samples, own),
-        batch_size=None,
-        num_workers=workers,
-        worker_init_fn=allow_termination,
-        generator=torch.Generator(),  # without one it draws from the global one
-    )
-    with hold_signals():  # here the workers start
-        prepared = iter(loader)
-    found = []
-    for sample in prepared:
-        boxes = detect_sample(model, sample.images, sample.transform, sample.source)
-        found.append((boxes, sample.truth))
-        if progress:
-            progress(len(found), len(own))
-    detections, truth = zip(*gather(found, len(samples)), strict=True)
-    return froc(list(detections), list(truth), fp_per_image=(SELECTION_FP,))
 
 
 def _batch_size(config: TrainingConfig, samples: int, ranks: int) -> int:
