@@ -21,9 +21,9 @@ from pathlib import Path
 
 from bench.gpu import checks, points, results
 
-PARTS = ("build", "tests", "sanitizer", *points.OPS)
+PARTS = ("build", "tests", "sanitizer", *points.OPS, "engine")
 # Of the time that is left when its turn comes, against those behind it.
-SHARES = {"tests": 4, "sanitizer": 3, "measurements": 5}
+SHARES = {"tests": 4, "sanitizer": 3, "measurements": 5, "engine": 3}
 
 
 def main() -> int:
@@ -56,9 +56,10 @@ def main() -> int:
         if not arguments.dry_run:
             results.save(result, arguments.results)
 
-    todo = [part for part in SHARES if part in arguments.parts and not arguments.dry_run]
-    if arguments.points:
-        todo.append("measurements")
+    parts = {"measurements"} if arguments.points else set()
+    if not arguments.dry_run:
+        parts |= {*arguments.parts}
+    todo = [part for part in SHARES if part in parts]
     for position, part in enumerate(todo):
         shares = [SHARES[each] for each in todo[position:]]
         until = time.time() + (deadline - time.time()) * shares[0] / sum(shares)
@@ -70,6 +71,8 @@ def main() -> int:
         else:
             if part == "tests":
                 every, run_one, at_once = checks.test_checks(), checks.tests, 1
+            elif part == "engine":
+                every, run_one, at_once = checks.engine_checks(), checks.engine, 1
             else:
                 every, run_one = checks.sanitizer_checks(backends), checks.sanitizer
                 at_once = len(checks.TOOLS)

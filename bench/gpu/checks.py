@@ -1,5 +1,6 @@
 """The build, the tests and compute-sanitizer: the commands, within the time, and their outcome."""
 
+import json
 import os
 import re
 import signal
@@ -134,6 +135,30 @@ def outcome_of_sanitizer(code: int | None, text: str) -> dict:
     reason = f"{sum(found)} errors" if any(found) else f"exit code {code}, no summary of errors"
     outcome = {"outcome": "failed", "reason": reason, "every_kernel_ran": ran}
     return outcome | ({"errors": sum(found)} if found else {})
+
+
+def engine_checks() -> list[str]:
+    """Preset, precision and batch of bench/engine.py, what matters most first."""
+    return [
+        f"{preset} {precision} {batch}"
+        for preset, batch in (("tiny", 1), ("3dce_cs_att", 1), ("3dce_cs_att", 4))
+        for precision in ("float16", "float32")
+    ]
+
+
+def engine(check: str, seconds: float) -> dict:
+    """What bench/engine.py measures, in a process that TensorRT may end."""
+    command = [sys.executable, "-m", "bench.engine", *check.split()]
+    return {"check": check} | outcome_of_engine(*run(f"engine {check}", command, seconds))
+
+
+def outcome_of_engine(code: int | None, text: str) -> dict:
+    if code is None:
+        return {"outcome": TIMED_OUT}
+    last = next((line for line in reversed(text.splitlines()) if line.startswith("{")), None)
+    if code != 0 or last is None:
+        return {"outcome": "failed", "exit_code": code}
+    return json.loads(last)
 
 
 def run(

@@ -5,6 +5,7 @@ from math import prod
 from typing import NamedTuple
 
 OPS = ("contextual", "psroi", "spatial", "dual")
+CHECKS = ("tests", "sanitizer", "engine")  # what passes or fails as a whole
 ATTENTION = ("contextual", "spatial", "dual")
 
 # (B, M, side of the feature grid), 512 channels: 9 to 27 slices at strides 8 and 16.

@@ -1,6 +1,6 @@
 """The results file as tables to read."""
 
-from bench.gpu.points import OPS, planned
+from bench.gpu.points import CHECKS, OPS, planned
 from bench.gpu.verdicts import OWN, STEPS
 
 
@@ -10,7 +10,7 @@ def markdown(result: dict) -> str:
     lines += ["| target | implementation | outcome | limit | numbers |", "|---|---|---|---|---|"]
     fields = ("target", "implementation", "outcome", "limit", "numbers")
     lines += [_cells(*(row[name] for name in fields)) for row in result["verdicts"]]
-    for part in ("tests", "sanitizer"):
+    for part in CHECKS:
         if part in result:
             lines += ["", f"## {part}", "", "| check | outcome | run |", "|---|---|---|"]
             lines += [_check(row) for row in result[part]["rows"]]

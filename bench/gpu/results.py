@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench.gpu.points import OPS, Point, label
+from bench.gpu.points import CHECKS, OPS, Point, label
 from bench.gpu.report import markdown
 from bench.gpu.verdicts import verdicts
 
@@ -62,7 +62,7 @@ def missing_checks(result: dict, part: str, checks: Iterable[str]) -> list[str]:
 
 def save(result: dict, folder: Path) -> None:
     """Write the JSON, with the verdicts on the targets, and its table."""
-    parts = [result[name] for name in ("tests", "sanitizer", *OPS) if name in result]
+    parts = [result[name] for name in (*CHECKS, *OPS) if name in result]
     used = {row["run"] for part in parts for row in part["rows"]}
     result["runs"] = {name: run for name, run in result["runs"].items() if name in used}
     result["verdicts"] = verdicts(result)
@@ -80,7 +80,7 @@ def save(result: dict, folder: Path) -> None:
 def failures(result: dict, run: str) -> list[str]:
     """What went wrong in this run."""
     found = []
-    for part in (name for name in ("tests", "sanitizer", *OPS) if name in result):
+    for part in (name for name in (*CHECKS, *OPS) if name in result):
         for row in result[part]["rows"]:
             if row["run"] != run:
                 continue

@@ -4,7 +4,7 @@ import copy
 import json
 import os
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from lesionkit.files import atomic_write, reading
 from lesionkit.models import PRESETS, DetectorConfig, LesionDetector
 from lesionkit.ops import backends
 from lesionkit.version import __version__
+
+if TYPE_CHECKING:
+    import onnx_ir
 
 FORMAT = "lesionkit-onnx-1"
 FORMS = {"native": native_form, "plugin": plugin_form}
@@ -71,7 +74,7 @@ def export_onnx(
             f"exported, got {count}"
         )
     _require_packages()
-    model = _prepared(model, PRECISIONS[precision])
+    model = prepared(model, PRECISIONS[precision])
 
     # Two samples: torch.export takes a size of 1 for a constant.
     images = torch.zeros(2, model.config.num_images, 3, *size, dtype=PRECISIONS[precision])
@@ -152,7 +155,7 @@ def _require_packages() -> None:
         ) from None
 
 
-def _prepared(model: LesionDetector, dtype: torch.dtype) -> LesionDetector:
+def prepared(model: LesionDetector, dtype: torch.dtype) -> LesionDetector:
     """A copy on the CPU in evaluation mode, in the precision of the file."""
     anchors = model.rpn.anchors.detach().to("cpu", torch.float32)
     model = copy.deepcopy(model).cpu().eval().requires_grad_(False).to(dtype)
@@ -181,8 +184,6 @@ def translate(
             "export needs the ops of lesionkit's C++ library, which is not built; reinstall "
             "lesionkit with a C++ compiler"
         )
-    from onnxscript.optimizer import optimize
-
     batch = torch.export.Dim("batch")
     with torch.no_grad(), backends.use_backend("cpu"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the exporter's own insides
@@ -201,14 +202,38 @@ def translate(
             dynamic_shapes={name: {0: "batch"} for name in inputs},  # here for the name alone
             opset_version=OPSET,
             custom_translation_table={torch.ops.lesionkit_deploy.settle.default: _settle},
-            optimize=False,  # which takes longer than all the rest
+            optimize=False,  # see below
             verbose=False,
         )
-        optimize(program.model)
+        _simplify(program.model)
     own = [node for node in program.model.graph if node.domain == plugin_form.DOMAIN]
     for number, node in enumerate(own):  # TensorRT names layers and timings after them
         node.name = f"{node.op_type}_{number}"
     return program
+
+
+def _simplify(model: "onnx_ir.Model") -> None:
+    """Fold what is constant, and drop what is not used.
+
+    The exporter's own ``optimize`` rewrites patterns, too, and looks for each of them at all nodes
+    of all rounds of suppression, which takes longer than all the rest.
+    """
+    from onnx_ir.passes import common
+    from onnxscript import optimizer
+
+    optimizer.inline(model)
+    for _ in range(2):  # what the first leaves is smaller, and known better
+        optimizer.fold_constants(model)
+        common.RemoveUnusedNodesPass()(model)
+    for simplify in (
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.DeduplicateInitializersPass(),
+        common.CommonSubexpressionEliminationPass(),
+        common.RemoveUnusedNodesPass(),
+        common.RemoveUnusedFunctionsPass(),
+        common.RemoveUnusedOpsetsPass(),
+    ):
+        simplify(model)
 
 
 class _Form(TorchFunctionMode):

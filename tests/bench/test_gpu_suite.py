@@ -113,13 +113,15 @@ def test_the_whole_program(fake_cuda, monkeypatch, tmp_path, capsys):  # noqa: F
 
     monkeypatch.setattr(checks, "tests", passes)
     monkeypatch.setattr(checks, "sanitizer", passes)
+    monkeypatch.setattr(checks, "engine", passes)
     assert small_run(monkeypatch, tmp_path, "--minutes", "8") == 0
     saved = results.load("Fake", tmp_path)
     for op in points.OPS:
         assert saved[op]["finished"] == sorted(p.label for p in points.planned(op, small=True))
-    assert set(seconds) == {row["check"] for part in ("tests", "sanitizer")
+    assert set(seconds) == {row["check"] for part in points.CHECKS
                             for row in saved[part]["rows"]}  # fmt: skip
-    assert all(0 < limit <= 8 * 60 * 7 / 12 for limit in seconds.values())
+    early = [seconds[row["check"]] for part in points.CHECKS[:2] for row in saved[part]["rows"]]
+    assert all(0 < limit <= 8 * 60 * 7 / 15 for limit in early)
     assert len(saved["runs"]) == 1
     outcome = {row["target"]: row["outcome"] for row in saved["verdicts"]}
     assert outcome["correct on every backend"] == "met"
