@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,10 +74,8 @@ def finish(run: Run, out: Path, label: str | None = None) -> None:
     from lesionkit.models import load_detector
     from lesionkit.training import train
 
-    training = _samples(run.data, "train", run.detector.preprocessing, run.training.cache_gib)
-    validation = None
-    if run.validate:
-        validation = _samples(run.data, "val", run.detector.preprocessing, 0.0)
+    training = _training_samples(run, label)
+    validation = _samples(run, "val") if run.validate else None
     test = DeepLesion(run.data, split="test")
     stopped, config = stopped_run(out, "tables", CHECKPOINT) or (None, None)
     if stopped:
@@ -174,17 +172,29 @@ def read_runs(
     return runs
 
 
-@lru_cache(maxsize=2)  # runs of as many slices share their samples: train and val
-def _samples(data: Path, split: str, preprocessing: "Preprocessing", cache_gib: float) -> "Samples":
+_prepared: "dict[tuple[Path, Preprocessing, float], Samples]" = {}
+
+
+def _training_samples(run: Run, label: str | None) -> "Samples":
+    """Prepared once for runs of as many slices that follow each other in one process."""
+    key = (run.data, run.detector.preprocessing, run.training.cache_gib)
+    if key not in _prepared:
+        _prepared.clear()  # memory for one set
+        samples = _samples(run, "train")
+        with _shown(label, "preparing samples") as update:
+            samples.preload(run.training.cache_gib * 2**30, update)
+        _prepared[key] = samples
+    return _prepared[key]
+
+
+def _samples(run: Run, split: str) -> "Samples":
     from lesionkit.data import DeepLesion
     from lesionkit.training import deeplesion_samples
 
-    dataset = DeepLesion(data, split=split)
+    dataset = DeepLesion(run.data, split=split)
     if not len(dataset):
-        raise InputError(f"--data {data}: has no lesion in its {split} split")
-    samples = deeplesion_samples(dataset, preprocessing)
-    samples.preload(cache_gib * 2**30)
-    return samples
+        raise InputError(f"--data {run.data}: has no lesion in its {split} split")
+    return deeplesion_samples(dataset, run.detector.preprocessing)
 
 
 @contextmanager
