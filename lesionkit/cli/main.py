@@ -115,6 +115,7 @@ def _command():
         eval,
         export,
         froc,
+        report,
         synth,
         tables,
         train,
@@ -146,7 +147,7 @@ def _command():
 
     for verb in (
         *(demo.demo, synth.synth, train.train, eval.eval, froc.froc, tables.tables),
-        *(detect.detect, export.export, doctor.doctor),
+        *(detect.detect, report.report, export.export, doctor.doctor),
     ):
         app.command()(verb)
     app.add_typer(data.app)

@@ -1,5 +1,6 @@
 """Boxes drawn on CT slices: ground truth blue, true positive green, false positive red."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -78,7 +79,7 @@ def draw_boxes(
 
     draw = ImageDraw.Draw(slice_picture)
     font = _font(max(size))
-    line = max(1, round(scale * 0.75))
+    line = math.ceil(0.75 * scale)
     colours = _detection_colours(truth, found, iou_threshold)
     frames = _frames(found, scale)
     for frame, colour in zip(frames, colours, strict=True):
