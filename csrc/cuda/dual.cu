@@ -24,10 +24,6 @@ struct Temperatures {
   double contextual, spatial;
 };
 
-// Vectors only where the types agree: anything else is rare, and not worth its compilation.
-template <class X, class L>
-constexpr int kDualLanes = std::is_same_v<X, L> ? kLanes<X, L> : 1;
-
 template <class X, class L, int N>
 int forward(const X* x, const L* contextual, const L* spatial, X* y, Shape shape,
             Temperatures temperatures, void* stream) {
@@ -72,7 +68,7 @@ int lesionkit_dual_forward(const void* x, const void* contextual_logits, const v
   return with_type(x_type, [&]<class X>(X) {
     return with_type(logits_type, [&]<class L>(L) {
       if (shape.empty()) return 0;
-      constexpr int N = kDualLanes<X, L>;
+      constexpr int N = kLanes<X, L>;
       // Planes of one block must begin alike on the vectors.
       const bool vectors = channels * cells % N == 0 && aligned<X>(N, x, y) &&
                            aligned<L>(N, contextual_logits, spatial_logits);
@@ -95,7 +91,7 @@ int lesionkit_dual_backward(const void* grad, const void* x, const void* context
   return with_type(x_type, [&]<class X>(X) {
     return with_type(logits_type, [&]<class L>(L) {
       if (shape.empty()) return 0;
-      constexpr int N = kDualLanes<X, L>;
+      constexpr int N = kLanes<X, L>;
       const bool vectors =
           channels * cells % N == 0 && aligned<X>(N, grad, x, dx) &&
           aligned<L>(N, contextual_logits, spatial_logits, dcontextual_logits, dspatial_logits);

@@ -91,7 +91,7 @@ def _launch(
             f"x must have at most {_MOST_IMAGES} images on a CUDA device, got {images}"
         )
     cells = height * width
-    lanes = nvrtc.vector_lanes(channels * cells, *tensors) if x.dtype == logits.dtype else 1
+    lanes = nvrtc.vector_lanes(channels * cells, *tensors)
     unrolled = nvrtc.unrolled_images(x, logits, lanes)
     numbers = unrolled * lanes
     most_threads = 128 if numbers >= 72 else 192 if numbers >= 28 else 256

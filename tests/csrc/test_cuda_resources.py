@@ -161,6 +161,50 @@ def test_dual_reads_in_vectors(sass):
     assert seen == 2 * 3 * 4
 
 
+# Bits of PSROI's reads and writes, by the bytes of the features and of the rois. A bin's cells, a
+# roi's numbers and the gradients of a map's rois lie apart: each is read by itself. What flows are
+# the forward's results, neighbours of which are written by a warp's lanes side by side, and the
+# backward's maps, whole vectors but for maps of odd size.
+PSROI_ACCESSES = {
+    "psroi::forward<4, 4>": ({32}, {32}),
+    "psroi::forward<4, 8>": ({32, 64}, {32}),
+    "psroi::forward<2, 4>": ({16, 32}, {16}),
+    "psroi::forward<2, 8>": ({16, 64}, {16}),
+    "psroi::backward<4, 4>": ({32}, {32, 128}),
+    "psroi::backward<4, 8>": ({32, 64}, {32, 128}),
+    "psroi::backward<2, 4>": ({16, 32}, {16, 32, 128}),
+    "psroi::backward<2, 8>": ({16, 64}, {16, 32, 128}),
+}
+
+
+def test_psroi_writes_maps_in_vectors(sass):
+    kernels = [kernel for kernel in sass if kernel.startswith("psroi::")]
+    assert len(kernels) == 2 * 3 * 2
+    for kernel in kernels:
+        loads, stores = PSROI_ACCESSES[in_bytes(kernel)]
+        assert accesses(sass[kernel], "LDG", "LD").keys() == loads, kernel
+        assert accesses(sass[kernel], "STG", "ST").keys() == stores, kernel
+
+
+def test_kernels_for_any_size_use_vectors(sass):
+    # 128 bits of the wider type; scalars are for the edges of odd planes.
+    pattern = r"(\w+)::(for|back)ward(?:_any<(.), (.), ([48])>|<(.), (.), ([48]), 0>)"
+    kernels = {kernel: re.fullmatch(pattern, in_bytes(kernel)) for kernel in sass}
+    kernels = {kernel: found for kernel, found in kernels.items() if found}
+    assert {found[1] for found in kernels.values()} == {"contextual", "spatial", "dual"}
+    for kernel, found in kernels.items():
+        x, logits, lanes = (int(number) for number in found.groups()[2:] if number)
+        assert max(x, logits) * lanes == 16, kernel
+        for read, sizes in (
+            ("LDG", {x, logits}),
+            ("STG", {x} if found[2] == "for" else {x, logits}),
+        ):
+            bits = {8 * size * lanes for size in sizes}
+            if found[1] != "contextual":
+                bits |= {8 * size for size in sizes}
+            assert accesses(sass[kernel], read, read[:2]).keys() == bits, kernel
+
+
 def test_no_atomics_anywhere(sass):
     for kernel, counts in sass.items():
         assert not [name for name in counts if name.startswith(("ATOMG", "RED."))], kernel
