@@ -24,15 +24,18 @@ from torch import Tensor
 # The unrolled tiles of more images do not fit into registers; they are looped over, tile by tile,
 # and read again out of the caches.
 MOST_UNROLLED = 15
-OPTIONS = {"num_warps": 4, "enable_fp_fusion": True}
+# Left to itself, ptxas spills a few registers for more programs at a time.
+OPTIONS = {"num_warps": 4, "maxnreg": 255, "enable_fp_fusion": True}
 
 
-def block_of(x_bytes: int, logits_bytes: int, images: int) -> int:
+def block_of(direction: str, x_bytes: int, logits_bytes: int, images: int) -> int:
     """Columns of a tile for types of these sizes: a 128-bit vector a thread, where it fits.
 
-    Beside a float32 tensor, and for many images, a thread takes 64 bits of a 16-bit tensor.
+    Beside a float32 tensor a thread takes 64 bits of a 16-bit one, and so does the backward of
+    more images than leave room for their products in float32.
     """
-    return 1024 if max(x_bytes, logits_bytes) == 2 and images <= 9 else 512
+    many = direction == "backward" and 9 < images <= MOST_UNROLLED
+    return 1024 if max(x_bytes, logits_bytes) == 2 and not many else 512
 
 
 def grid_of(samples: int, columns: int, block: int) -> tuple[int, int, int]:
@@ -171,7 +174,7 @@ def forward(x: Tensor, logits: Tensor, temperature: float) -> Tensor:
         return y
     samples, images, channels, height, width = x.shape
     columns = channels * height * width
-    block = block_of(x.element_size(), logits.element_size(), images)
+    block = block_of("forward", x.element_size(), logits.element_size(), images)
     kernel = forward_kernel if images <= MOST_UNROLLED else looped_forward_kernel
     sizes = {"samples": samples, "M": images, "columns": columns, "BLOCK": block}
     with on_device_of(x):
@@ -189,7 +192,7 @@ def backward(grad: Tensor, x: Tensor, logits: Tensor, temperature: float) -> tup
         return dx, dlogits
     samples, images, channels, height, width = x.shape
     columns = channels * height * width
-    block = block_of(x.element_size(), logits.element_size(), images)
+    block = block_of("backward", x.element_size(), logits.element_size(), images)
     kernel = backward_kernel if images <= MOST_UNROLLED else looped_backward_kernel
     sizes = {"samples": samples, "M": images, "columns": columns, "BLOCK": block}
     numbers = {

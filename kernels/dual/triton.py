@@ -56,10 +56,12 @@ def tile_of(
         warps *= 2
     tile = {"BLOCK": 32 * warps * vector, "PLANE_BLOCK": min(block, 512 * warps)}
     tile["num_warps"] = warps
+    # Left to itself, ptxas spills a few registers for more programs at a time.
     if direction == "backward":
         tile["VECTOR"] = vector
-        # Left to itself, ptxas spills a few registers for more programs at a time.
         tile["maxnreg"] = min(255, REGISTERS // (32 * warps))
+    elif warps == 4:
+        tile["maxnreg"] = REGISTERS // (8 * 32 * warps)  # 8 programs at a time
     tile["tiles"] = triton.cdiv(cells, tile["BLOCK"])
     tile["plane_tiles"] = triton.cdiv(cells, tile["PLANE_BLOCK"])
     return True, tile

@@ -23,7 +23,8 @@ def attention(op, direction, x, logits, images, cells):
     sizes = BYTES[x], BYTES[logits]
     if op == "contextual":
         looped = images > module.MOST_UNROLLED
-        constants = {"BLOCK": module.block_of(*sizes, images)} | ({} if looped else {"M": images})
+        constants = {"BLOCK": module.block_of(direction, *sizes, images)}
+        constants |= {} if looped else {"M": images}
         options = module.OPTIONS
     elif op == "spatial":
         looped, _, numbers = module.launch_of(1000, cells, x != logits)
