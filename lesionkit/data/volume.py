@@ -88,11 +88,13 @@ def is_orthonormal(direction: np.ndarray, tolerance: float = 1e-3) -> bool:
     return bool(np.abs(direction.T @ direction - np.eye(3)).max() <= tolerance)
 
 
-def to_axial(volume: CTVolume) -> CTVolume:
+def to_axial(volume: CTVolume, in_place: bool = False) -> CTVolume:
     """Permute and flip the axes so that x, y and slice run closest to left, posterior, superior.
 
     Lossless: voxels keep their values and their place in the patient, only their order in the
-    array changes. ``slice_files`` is kept when slices stay slices.
+    array changes. ``slice_files`` is kept when slices stay slices. With ``in_place`` axes that are
+    only flipped are so in ``volume``'s own memory, after which it must not be used: a large scan
+    is not in memory twice then.
     """
     along = np.abs(volume.direction)
     axes = max(
@@ -104,8 +106,11 @@ def to_axial(volume: CTVolume) -> CTVolume:
     for axis, flip in zip(axes, flips, strict=True):
         corner[axis] = size[axis] - 1 if flip else 0
 
-    hu = volume.hu.transpose(*(2 - axis for axis in reversed(axes)))
-    hu = hu[tuple(slice(None, None, -1 if flip else 1) for flip in reversed(flips))]
+    if in_place and axes == (0, 1, 2):
+        hu = _flip(volume.hu, *flips)
+    else:
+        hu = volume.hu.transpose(*(2 - axis for axis in reversed(axes)))
+        hu = hu[tuple(slice(None, None, -1 if flip else 1) for flip in reversed(flips))]
     files = volume.slice_files if axes[2] == 2 else ()
     return CTVolume(
         hu=np.ascontiguousarray(hu),
@@ -115,6 +120,17 @@ def to_axial(volume: CTVolume) -> CTVolume:
         source=volume.source,
         slice_files=files[::-1] if flips[2] else files,
     )
+
+
+def _flip(hu: np.ndarray, x: bool, y: bool, z: bool) -> np.ndarray:
+    """``hu`` [S, H, W] itself, turned round along some axes."""
+    if x or y:
+        for plane in hu:
+            plane[:] = plane[:: -1 if y else 1, :: -1 if x else 1].copy()
+    if z:
+        for low in range(len(hu) // 2):
+            hu[[low, -1 - low]] = hu[[-1 - low, low]]
+    return hu
 
 
 def check_volume_size(source: str, columns: int, rows: int, slices: int) -> None:
@@ -190,7 +206,7 @@ def compact_hu(values: np.ndarray) -> np.ndarray:
         return values
     if values.size and values.min() >= -32768 and values.max() <= 32767:
         whole = values.astype(np.int16)
-        if np.array_equal(whole, values):
+        if all(map(np.array_equal, whole, values)):  # part by part: one mask less in memory
             return whole
     with np.errstate(over="ignore"):
         return values.astype(np.float32)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -82,6 +84,9 @@ def test_to_axial_agrees_with_simpleitk(permutation, tilt):
     oriented = sitk.DICOMOrient(image, "LPS")
     axial = to_axial(volume)
     np.testing.assert_array_equal(axial.hu, sitk.GetArrayFromImage(oriented))
+    in_place = to_axial(replace(volume, hu=volume.hu.copy()), in_place=True)
+    np.testing.assert_array_equal(in_place.hu, axial.hu)
+    assert (in_place.origin, in_place.spacing) == (axial.origin, axial.spacing)
     np.testing.assert_allclose(axial.spacing, oriented.GetSpacing())
     np.testing.assert_allclose(axial.origin, oriented.GetOrigin(), atol=1e-9)
 

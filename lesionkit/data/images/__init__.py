@@ -26,7 +26,7 @@ from lesionkit.errors import InputError
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from SimpleITK import ImageFileReader
+    from SimpleITK import Image, ImageFileReader
 
 # The reader is chosen by the name and no other is tried: SimpleITK has many more, some of them
 # for formats that are no CT. Beside it, what it does not check itself.
@@ -60,8 +60,10 @@ def read_image(path: Path, suffix: str) -> CTVolume:
             reader.ReadImageInformation()
         _check_header(path, reader)
         check(path, reader)
-        with _silence(sitk):
-            image = reader.Execute()
+        hu = nifti.read_int16(path, reader) if check == nifti.check else None
+        if hu is None:
+            with _silence(sitk):
+                hu = _array(reader.Execute())
     except RuntimeError as error:
         what = (
             "the file, or the one that it names for its pixels," if suffix in _TWO else "the file"
@@ -71,13 +73,30 @@ def read_image(path: Path, suffix: str) -> CTVolume:
         ) from error
     return to_axial(
         CTVolume(
-            hu=compact_hu(sitk.GetArrayFromImage(image)),
-            spacing=image.GetSpacing(),
-            origin=image.GetOrigin(),
-            direction=np.array(image.GetDirection()).reshape(3, 3),
+            hu=compact_hu(hu),
+            spacing=reader.GetSpacing(),
+            origin=reader.GetOrigin(),
+            direction=np.array(reader.GetDirection()).reshape(3, 3),
             source=str(path),
-        )
+        ),
+        in_place=True,
     )
+
+
+def _array(image: "Image") -> np.ndarray:
+    """The voxels [S, H, W] of an image that nobody else has, where they are."""
+    import SimpleITK as sitk
+
+    view = sitk.GetArrayViewFromImage(image)
+
+    class Voxels:  # keeps the image, which owns the memory
+        owner = image
+        __array_interface__ = {  # noqa: RUF012
+            **view.__array_interface__,
+            "data": (view.__array_interface__["data"][0], False),  # writable: it is ours alone
+        }
+
+    return np.asarray(Voxels())
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """NIfTI-1 (.nii, .nii.gz): what SimpleITK reads from it as if nothing were wrong.
 
-It makes up missing bytes, reads NaN voxels as 0 HU, and absent spacing as 1 mm.
+It makes up missing bytes, reads NaN voxels as 0 HU, and absent spacing as 1 mm. Its reader also
+holds all voxels twice for a while, so that plain ones are read here.
 """
 
 import math
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _SAME_SPACING = 0.01  # relative; NIfTI keeps its geometry in float32
 _FLOATS = {16: "f4", 64: "f8"}  # by the field datatype
+_INT16 = 4
 # The lowest three bits of xyzt_units: unknown (which always means mm), and metres, millimetres and
 # micrometres, which SimpleITK turns into mm.
 _UNITS = (0, 1, 2, 3)
@@ -28,15 +30,11 @@ _UNITS = (0, 1, 2, 3)
 
 def check(path: Path, reader: "ImageFileReader") -> None:
     """Raise InputError unless the header gives all geometry in mm and the pixels are whole."""
-    with open(path, "rb") as stream:
-        packed = stream.read(2) == b"\x1f\x8b"
-    pieces = inflate(path) if packed else _pieces(path)
-    header = next(pieces, b"")
-    while len(header) < 352 and (piece := next(pieces, b"")):
-        header += piece
+    pieces = _pieces(path)
+    header = _header(pieces)
     if len(header) < 352:
         raise InputError(f"{path}: {len(header)} bytes of 352; the file is truncated")
-    order = "<" if 1 <= struct.unpack_from("<h", header, 40)[0] <= 7 else ">"  # by dim[0]
+    order = _byte_order(header)
 
     if reader.GetMetaData("qform_code") == reader.GetMetaData("sform_code") == "0":
         raise InputError(
@@ -96,9 +94,51 @@ def _check_pixels(
     check_raw(path, have, need)
 
 
+def read_int16(path: Path, reader: "ImageFileReader") -> np.ndarray | None:
+    """The voxels [S, H, W] of a checked file, if they are HU in int16 that need no scaling.
+
+    With no memory beside them, unlike SimpleITK.
+    """
+    slope, offset = (float(reader.GetMetaData(key)) for key in ("scl_slope", "scl_inter"))
+    is_plain = slope in (0, 1) and offset == 0  # by NIfTI a slope of 0 means no scaling
+    if not is_plain or int(reader.GetMetaData("datatype")) != _INT16:
+        return None
+    pieces = _pieces(path)
+    first = _header(pieces)
+    if first[344:347] != b"n+1":  # pixels in another file
+        return None
+    values = np.empty(reader.GetSize()[::-1], _byte_order(first) + "i2")
+    rest = memoryview(values).cast("B")
+    skip = int(reader.GetMetaData("vox_offset"))
+    for piece in chain([first], pieces):
+        part = piece[skip:]
+        skip = max(0, skip - len(piece))
+        rest[: len(part)] = part
+        rest = rest[len(part) :]
+    if values.dtype != np.int16:
+        values = values.byteswap(inplace=True).view(np.int16)
+    return values
+
+
+def _header(pieces: Iterator[bytes]) -> bytes:
+    """The first pieces, up to the end of the header or more; fewer bytes if there are no more."""
+    header = b""
+    while len(header) < 352 and (piece := next(pieces, b"")):
+        header += piece
+    return header
+
+
+def _byte_order(header: bytes) -> str:
+    return "<" if 1 <= struct.unpack_from("<h", header, 40)[0] <= 7 else ">"  # by dim[0]
+
+
 def _pieces(path: Path) -> Iterator[bytes]:
     with open(path, "rb") as stream:
-        while piece := stream.read(1 << 20):
+        packed = stream.read(2) == b"\x1f\x8b"
+        stream.seek(0)
+        if packed:
+            yield from inflate(path)
+        while not packed and (piece := stream.read(1 << 20)):
             yield piece
 
 

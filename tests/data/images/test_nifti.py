@@ -1,7 +1,10 @@
 """NIfTI: geometry that must be there, and pixels that must be whole."""
 
+import gzip
+
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from lesionkit.data import read_ct
 from lesionkit.errors import InputError
@@ -79,3 +82,65 @@ def test_a_header_of_fewer_slices(tmp_path, suffix):
     path = write(tmp_path / f"scan{suffix}", lambda data: data[:46] + b"\x0a\0" + data[48:])
     with pytest.raises(InputError, match=f"{path}: .*the header is wrong"):
         read_ct(path)
+
+
+def patch(*changes):
+    """Put bytes at offsets."""
+
+    def change(data):
+        data = bytearray(data)
+        for start, value in changes:
+            data[start : start + len(value)] = value
+        return bytes(data)
+
+    return change
+
+
+def big_endian(data):
+    """The same file in the other byte order."""
+    data = bytearray(data)
+    fields = {
+        4: [(0, 1), (56, 3), (76, 11), (124, 4), (256, 18)],
+        2: [(40, 8), (68, 4), (252, 2)],
+    }  # bytes of a number: where there are how many of them
+    for width, start, count in [(w, *field) for w, several in fields.items() for field in several]:
+        end = start + count * width
+        data[start:end] = np.frombuffer(data[start:end], f"<u{width}").byteswap().tobytes()
+    data[352:] = np.frombuffer(data[352:], "<i2").byteswap().tobytes()
+    return bytes(data)
+
+
+def with_extension(data):
+    """352 bytes of header, 32 of a comment, then the voxels."""
+    comment = np.array([32, 6], "<i4").tobytes() + b"a comment".ljust(24, b"\0")
+    data = patch((108, np.float32(384).tobytes()), (348, b"\1"))(data)
+    return data[:352] + comment + data[352:]
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data,
+        big_endian,
+        with_extension,
+        patch((112, np.array([0, 0], "<f4").tobytes())),  # a slope of 0: no scaling
+        patch((112, np.array([1, -24], "<f4").tobytes())),
+        patch((112, np.array([0.5, 0], "<f4").tobytes())),
+        patch((70, np.int16(512).tobytes())),  # unsigned
+    ],
+    ids=["plain", "big endian", "extension", "slope 0", "offset", "slope", "unsigned"],
+)
+def test_voxels_are_those_that_simpleitk_reads(tmp_path, suffix, change):
+    values = np.arange(20 * 250 * 300).reshape(20, 250, 300) % 3000  # several pieces of a MiB
+    path = write(tmp_path / f"scan{suffix}", change, values.astype(np.int16))
+    expected = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    np.testing.assert_array_equal(read_ct(path).hu, expected)
+
+
+def test_a_header_in_many_gzip_members(tmp_path):
+    path = write(tmp_path / "scan.nii")
+    expected, data = read_ct(path).hu, path.read_bytes()
+    parts = [data[:100], data[100:353], data[353:]]
+    (tmp_path / "scan.nii.gz").write_bytes(b"".join(map(gzip.compress, parts)))
+    np.testing.assert_array_equal(read_ct(tmp_path / "scan.nii.gz").hu, expected)
