@@ -20,8 +20,8 @@ def test_small_demo(tmp_path, monkeypatch):
     assert code == 0, err
     files = {name for name in tree(out) if not name.startswith("data/")}
     assert files == {
-        *("config.json", "detections.json", "metrics.jsonl", "pictures.png", "results.json"),
-        "weights.safetensors",
+        *("config.json", "detections.json", "last.safetensors", "metrics.jsonl", "pictures.png"),
+        *("results.json", "weights.safetensors"),
     }
     results = json.loads((out / "results.json").read_text())
     assert results["false_positives_per_image"] == [0.5, 1, 2, 4, 8, 16]
