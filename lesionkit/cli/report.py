@@ -88,7 +88,7 @@ def report(
     )  # fmt: skip
     config = {"command": "report", "arguments": arguments}
     with result_folder(out, overwrite, config, WRITES) as folder:
-        with progress("slices") as update:
+        with progress("making the page") as update:
             page = make_report(run, options, update)
         (folder / "report.html").write_text(page, encoding="utf-8", errors="backslashreplace")
     size = (out / "report.html").stat().st_size / 2**20

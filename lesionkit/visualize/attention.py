@@ -29,7 +29,7 @@ Box = Sequence[float]
 
 _WIDTH, _DPI = 12.0, 100  # inches and dots: 1200 pixels
 _COLOURS = "viridis"  # perceptually uniform, and told apart by the colour-blind
-_BOX = {"edgecolor": "white", "facecolor": "none", "linewidth": 1.2}
+_CELLS = "#e08000"  # seen on black and on white
 _PATCH = 3.0  # sides of a patch in sides of its lesion, and the least side in mm
 _LEAST_PATCH = 40.0
 _OUTLINES = (-300.0, 300.0)  # HU at which air and bone begin
@@ -309,31 +309,33 @@ def _show_slice(
 
 def _add_box(axes: "Axes", box: np.ndarray, style: str) -> None:
     from matplotlib.patches import Rectangle
+    from matplotlib.patheffects import withStroke
 
     x1, y1, x2, y2 = box
     corner, size = (x1 - 0.5, y1 - 0.5), (x2 - x1 + 1, y2 - y1 + 1)
-    axes.add_patch(Rectangle(corner, *size, linestyle=style, **_BOX))
+    look = {"edgecolor": "white", "facecolor": "none", "linestyle": style, "linewidth": 1.3}
+    seen_on_white = [withStroke(linewidth=3, foreground="black")]
+    axes.add_patch(Rectangle(corner, *size, **look, path_effects=seen_on_white))
 
 
 def _add_cells(axes: "Axes", cells: np.ndarray, stride: int) -> None:
     from matplotlib.patches import Rectangle
 
+    look = {"edgecolor": _CELLS, "facecolor": "none", "linewidth": 0.6}
     for row, column in cells:
         corner = column * stride - 0.5, row * stride - 0.5
-        cell = Rectangle(
-            corner, stride, stride, edgecolor="#ffd75e", facecolor="none", linewidth=0.6
-        )
-        axes.add_patch(cell)
+        axes.add_patch(Rectangle(corner, stride, stride, **look))
 
 
 def _explain(figure: "Figure", attention: Attention, window: Window, more: str = "") -> None:
     low, high = window_range(window)
     along = (
-        "mm: from the key slice along the patient, - to the head, + to the feet"
+        "Distances are along the patient from the key slice: - to the head, + to the feet."
         if attention.interval
-        else "the distance of the slices is not known: the key slice is repeated"
+        else "The distance of the slices is not known, so all of them are the key slice."
     )
     text = (
-        f"Slices from {low:g} (black) to {high:g} HU (white); {along}. White box: the lesion.{more}"
+        f"Slices from {low:g} HU (black) to {high:g} HU (white). White box: the lesion.{more}\n"
+        f"{along}"
     )
     figure.supxlabel(text, fontsize=10)

@@ -28,7 +28,7 @@ from lesionkit.visualize.results import DatasetResults, Run, own_window
 if TYPE_CHECKING:
     from lesionkit.models import LesionDetector
 
-_COLUMNS = ("image", "what", "score", "type", "size, mm")
+_COLUMNS = ("image", "lesion", "score", "type", "size, mm")
 _EDGES = ("R", "A", "L", "P")  # how DeepLesion shows its patients
 
 
@@ -74,8 +74,12 @@ def dataset_page(
         slices=_slices(found, records, of_images, progress),
         columns=_COLUMNS,
         findings=rows,
-        figures=[_plot(run, found), *_panels(found, records, options, model)],
-        tables=[_rates(found, results), *_groups(results)],
+        parts=[
+            _plot(run, found),
+            _rates(found, results),
+            *_groups(results),
+            *_panels(found, records, options, model),
+        ],
         settings=dict(run.config),
     )
 
@@ -98,13 +102,13 @@ def match_image(
     rows = []
     for place, (lesion, hit) in enumerate(zip(record.lesions, hits, strict=True)):
         best = f"{found[hit, 4].max():.3f}" if hit.any() else ""
-        what = "lesion, found" if hit.any() else "lesion, missed"
+        what = "found" if hit.any() else "missed"
         name = LESION_TYPES.get(lesion.lesion_type, "unknown")
         cells = (what, best, name, _size(lesion.box, record))
         rows.append((cells, "hit" if hit.any() else "truth", place))
     false = np.flatnonzero(~hits.any(0))
     for place in false[np.argsort(-found[false, 4], kind="stable")].tolist():
-        cells = ("false positive", f"{found[place, 4]:.3f}", "", _size(found[place, :4], record))
+        cells = ("none", f"{found[place, 4]:.3f}", "", _size(found[place, :4], record))
         rows.append((cells, "false", len(record.lesions) + place))
     return boxes, rows
 
@@ -140,11 +144,11 @@ def _plot(run: Run, found: DatasetResults) -> Figure:
     text = f"FROC: sensitivity against false positives per image. {rates}."
     own = run.folder / "froc.png"
     if own.is_file():
-        return Figure("FROC", f"{text} Bars are 95 % intervals.", own.read_bytes())
+        return Figure("FROC", f"{text} Bars are 95 % intervals.", own.read_bytes(), 720)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "froc.png")
         plot_froc(path, {run.folder.name: found.measured})
-        return Figure("FROC", text, path.read_bytes())
+        return Figure("FROC", text, path.read_bytes(), 720)
 
 
 def _rates(found: DatasetResults, results: dict) -> Table:
@@ -165,7 +169,7 @@ def _groups(results: dict) -> list[Table]:
             [
                 name,
                 *(f"{100 * value:.1f}" for value in group.get("sensitivity", ())),
-                *([""] * (0 if "sensitivity" in group else len(results["sensitivity"]))),
+                *(["-"] * (0 if "sensitivity" in group else len(results["sensitivity"]))),
                 f"{group['lesions']}",
                 f"{group['images']}",
             ]

@@ -63,11 +63,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture as PNG and the text that says what is on it."""
+    """A picture as PNG and the text that says what is on it; ``width`` in the page's pixels."""
 
     title: str
     text: str
     png: bytes
+    width: int = 1160
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,7 @@ class Page:
     columns: Sequence[str] = ()
     findings: list[Finding] = field(default_factory=list)
     start: int = 0
-    figures: list[Figure] = field(default_factory=list)
-    tables: list[Table] = field(default_factory=list)
+    parts: list[Figure | Table] = field(default_factory=list)
     settings: object = None
 
 
@@ -109,7 +109,7 @@ def render(page: Page, side: int, window: tuple[float, float] | None = None) -> 
     first = list(WINDOWS).index("soft tissue")
     if any(part["window"] for part in slices):
         first = len(windows)
-        windows.append({"name": "As stored", "range": None})
+        windows.append({"name": "DICOM", "range": None})
     if window is not None:
         ranges = [entry["range"] for entry in windows]
         first = ranges.index(window) if window in ranges else len(windows)
@@ -134,8 +134,9 @@ def render(page: Page, side: int, window: tuple[float, float] | None = None) -> 
         ),
         "notes": "".join(f"<li>{escape(note)}</li>" for note in page.notes),
         "viewer": _viewer(page, windows, len(slices)) if slices else "",
-        "figures": "".join(map(_figure, page.figures)),
-        "tables": "".join(map(_table, page.tables)),
+        "parts": "".join(
+            _figure(part) if isinstance(part, Figure) else _table(part) for part in page.parts
+        ),
         "settings": escape(json.dumps(page.settings, indent=1, ensure_ascii=False)),
         "version": escape(__version__),
     }
@@ -191,7 +192,7 @@ def _viewer(page: Page, windows: Sequence[dict], count: int) -> str:
 
 
 def _range_text(window: tuple[float, float] | None) -> str:
-    return "" if window is None else f"{window[0]:g} to {window[1]:g} HU"
+    return "each its own" if window is None else f"{window[0]:g} to {window[1]:g} HU"
 
 
 def _mark(kind: str) -> str:
@@ -218,10 +219,10 @@ def _findings(page: Page) -> str:
 
 
 def _figure(figure: Figure) -> str:
+    text = escape(figure.text, quote=True)
     return (
         f'<figure><h2>{escape(figure.title)}</h2><img src="{data_uri(figure.png)}" '
-        f'alt="{escape(figure.text, quote=True)}"><figcaption>{escape(figure.text)}</figcaption>'
-        "</figure>"
+        f'width="{figure.width}" alt="{text}"><figcaption>{text}</figcaption></figure>'
     )
 
 

@@ -15,7 +15,7 @@ from lesionkit.visualize.results import Run, ScanResults
 if TYPE_CHECKING:
     from lesionkit.models import LesionDetector
 
-_COLUMNS = ("slice", "slices", "score", "size, mm", "long axis, mm", "centre, LPS mm")
+_COLUMNS = ("best slice", "slices", "score", "size, mm", "long axis, mm", "centre, LPS mm")
 
 
 def scan_page(
@@ -62,7 +62,7 @@ def scan_page(
         columns=_COLUMNS,
         findings=rows,
         start=next((row.slice for row in rows if row.slice is not None), len(shown) // 2),
-        figures=_panels(volume, best, options, model),
+        parts=_panels(volume, best, options, model),
         settings={"run": run.config, "model": report["model"]},
     )
 
@@ -107,9 +107,11 @@ def _slices(
     volume: CTVolume, shown: list[int], boxes: dict[int, list[dict]], progress: Progress | None
 ) -> Iterator[Slice]:
     edges = edge_letters(volume.direction)
+    middle = (volume.hu.shape[2] - 1) / 2, (volume.hu.shape[1] - 1) / 2
     for done, number in enumerate(shown, 1):
+        z = volume.to_lps([(*middle, number)])[0, 2]
         yield Slice(
-            name=f"slice {number}",
+            name=f"slice {number}, z {z:.1f} mm",
             hu=volume.hu[number],
             spacing=volume.spacing[:2],
             boxes=[

@@ -45,8 +45,10 @@ def training_page(run: Run) -> Page:
         title=f"lesionkit train: {run.folder.name}",
         facts=facts,
         notes=["Slices and boxes: run lesionkit eval with these weights, and report that."],
-        figures=[_plot(lines, losses, checked)],
-        tables=[Table("Epochs", [name.replace("_", " ") for name in header], rows)],
+        parts=[
+            _plot(lines, losses, checked),
+            Table("Epochs", [name.replace("_", " ") for name in header], rows),
+        ],
         settings=dict(run.config),
     )
 
@@ -83,6 +85,7 @@ def _plot(lines: list, losses: list[str], checked: list) -> Figure:
         panels[1].set_ylabel("validation sensitivity in %\nat 4 false positives per image")
     for axes in panels:
         axes.set_xlabel("epoch")
+        axes.set_xlim(lines[0]["epoch"] - 0.5, lines[-1]["epoch"] + 0.5)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
     text = "Losses of each epoch" + (
