@@ -15,7 +15,6 @@ from lesionkit.training import TRAINING_PRESETS, TrainingConfig
 
 from .lk import assert_refused, lesionkit, tree
 
-
 RESULTS = {
     *("config.json", "last.safetensors", "metrics.jsonl", "weights.safetensors"),
     "tensorboard/events.out.tfevents",
