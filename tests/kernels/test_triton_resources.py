@@ -35,7 +35,7 @@ REGISTERS = {
     r"contextual backward \w+ \w+ [13] ": 96,
     r"contextual backward \w+ \w+ [45] ": 128,
     r"contextual backward \w+ \w+ [78] ": 208,
-    r"contextual backward \w+ \w+ 9 ": 232,
+    r"contextual backward \w+ \w+ 9 ": 248,
     r"contextual backward \w+ \w+ 1[13] ": 176,
     r"contextual backward \w+ \w+ 15 ": 232,
     r"contextual \w+ \w+ \w+ 16 ": 72,
