@@ -1,15 +1,16 @@
-"""A tiny detector with some training, samples for it, and its exported files."""
+"""A tiny detector with some training, synthetic samples for it, and its exported files."""
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
-from lesionkit.data import CTVolume
+from lesionkit.data import DeepLesion, synthesize
 from lesionkit.deploy import export_onnx
 from lesionkit.models import PRESETS, load_detector
-from lesionkit.training import TRAINING_PRESETS, Samples, scan_samples, train
+from lesionkit.training import TRAINING_PRESETS, deeplesion_samples, train
+
+SIZE = PRESETS["tiny"].preprocessing.max_size
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -20,58 +21,55 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def scan_with_a_ball(seed):
-    """Noisy tissue with one bright ball, samples of which give 64 x 64 pixels; and its box."""
-    random = np.random.default_rng(seed)
-    radius = random.uniform(4, 10)
-    x, y = random.uniform(radius + 2, 62 - radius, 2)
-    zs, ys, xs = np.ogrid[:9, :64, :64]
-    hu = random.normal(40, 25, (9, 64, 64))
-    hu[(xs - x) ** 2 + (ys - y) ** 2 + (4 * (zs - 4)) ** 2 <= radius**2] += 250
-    volume = CTVolume(
-        hu=hu.astype(np.int16),
-        spacing=(2.0, 2.0, 4.0),
-        origin=(0.0, 0.0, 0.0),
-        direction=np.eye(3),
-        source=f"ball {seed}",
-    )
-    return volume, np.array([[x - radius, y - radius, x + radius, y + radius]], np.float32)
-
-
-def sample(seed):
-    volume, box = scan_with_a_ball(seed)
-    return scan_samples(volume, {4: box}, PRESETS["tiny"].preprocessing)[0]
-
-
 @pytest.fixture(scope="package")
-def images():
-    """20 samples [20, 3, 3, 64, 160] that the detector was not trained on.
+def samples(tmp_path_factory):
+    """Synthetic CT of 7 patients to train on, and of 10 others, with two key slices or more each.
 
-    Padded to the right as small images are: anchors in the padding score the same.
+    Small pictures are as good here: the detector has its own spacing of pixels.
     """
-    images = torch.stack([sample(1000 + seed).images for seed in range(20)])
-    return torch.nn.functional.pad(images, (0, 96))
+    data = tmp_path_factory.mktemp("synth") / "data"
+    synthesize(data, 18, seed=1, image_size=64, workers=1, held_out=(1 / 18, 10 / 18))
+    preprocessing = PRESETS["tiny"].preprocessing
+    return {
+        split: deeplesion_samples(DeepLesion(data, split=split), preprocessing)
+        for split in ("train", "test")
+    }
 
 
 @pytest.fixture(scope="package")
-def trained(tmp_path_factory):
-    """A detector that finds the balls."""
-    samples = Samples(16, sample)
-    samples.preload(1e9)
-    config = replace(TRAINING_PRESETS["tiny"], epochs=24)
-    result = train("tiny", samples, tmp_path_factory.mktemp("train"), config, device="cpu")
+def images(samples):
+    """20 samples [20, 3, 3, 192, 192] that the detector was not trained on.
+
+    Padded to the right and below as smaller images are: anchors in the padding score the same.
+    """
+    images = [samples["test"][index].images for index in range(20)]
+    assert len({each.shape for each in images}) > 5
+    return torch.stack(
+        [
+            torch.nn.functional.pad(each, (0, SIZE - each.shape[-1], 0, SIZE - each.shape[-2]))
+            for each in images
+        ]
+    )
+
+
+@pytest.fixture(scope="package")
+def trained(samples, tmp_path_factory):
+    """A detector that has begun to learn what lesions look like."""
+    samples["train"].preload(1e9)
+    config = replace(TRAINING_PRESETS["tiny"], epochs=6, batch_size=2, warmup_steps=8)
+    result = train("tiny", samples["train"], tmp_path_factory.mktemp("train"), config, device="cpu")
     return load_detector(result.weights)
 
 
 @pytest.fixture(scope="package")
-def exported(trained, images, tmp_path_factory):
+def exported(trained, tmp_path_factory):
     """The file of a form and a precision; each is exported once."""
-    folder, size = tmp_path_factory.mktemp("onnx"), tuple(images.shape[-2:])
+    folder = tmp_path_factory.mktemp("onnx")
 
     def file(form="native", precision="float32"):
         path = folder / f"{form}-{precision}.onnx"
         if not path.exists():
-            export_onnx(trained, path, form=form, image_size=size, precision=precision)
+            export_onnx(trained, path, form=form, precision=precision)
         return path
 
     return file

@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -9,6 +10,9 @@ import torch
 
 from lesionkit import __version__
 from lesionkit.deploy import read_metadata
+from lesionkit.models import save_detector
+from tests.cli.lk import lesionkit
+from tests.gpu.agreement import Tolerance, assert_agree
 
 from .detector_plans import check, forms, needs_rtx, precisions
 
@@ -46,10 +50,15 @@ def test_native_gives_the_models_boxes_and_scores(native, trained, images):
         torch.testing.assert_close(scores[b, :n], found["scores"], rtol=0, atol=1e-4)
         assert not boxes[b, n:].any()
         assert not scores[b, n:].any()
-        best.append(found["scores"].max())
-    # It has learnt, and tells samples apart.
-    assert max(best) > 0.3
-    assert torch.stack(best).std() > 0.05
+        assert n >= 5
+        # Padding is alike everywhere, and so are the scores there.
+        height, width = (images[b] != 0).flatten(0, 1).any(0).nonzero().amax(0)
+        inside = (found["boxes"][:, 2] < width) & (found["boxes"][:, 3] < height)
+        best += found["scores"][inside][:1].tolist()
+    # It has learnt something, and tells samples apart.
+    assert len(set(count.tolist())) > 3
+    assert len(best) > 10
+    assert np.std(best) > 0.01
 
 
 def test_smooth_images(native, trained, images):
@@ -97,14 +106,17 @@ def test_interface(exported, trained, images):
 
 
 def test_half_precision(exported, native, trained, images):
-    boxes, scores, count = run(session(exported("native", "float16")), images.half())
-    expected_boxes, expected_scores, _ = run(native, images)
-    assert (count > 0).all()
-    # The best detection of each sample; others may fall out in another order.
-    torch.testing.assert_close(scores[:, 0], expected_scores[:, 0], rtol=0, atol=0.02)
-    clear = expected_scores[:, 0] - expected_scores[:, 1] > 0.1
-    assert clear.sum() >= 8
-    torch.testing.assert_close(boxes[clear, 0], expected_boxes[clear, 0], rtol=0, atol=0.5)
+    found, expected = (
+        [
+            {"boxes": boxes[:n], "scores": scores[:n]}
+            for boxes, scores, n in zip(*outputs[:2], outputs[2].tolist(), strict=True)
+        ]
+        for outputs in (
+            run(session(exported("native", "float16")), images.half()),
+            run(native, images),
+        )
+    )
+    assert_agree(found, expected, Tolerance(pixels=1.0, score=0.03, share=0.1))
     graph = onnx.load(exported("native", "float16")).graph
     kinds = {weights.name: weights.data_type for weights in graph.initializer}
     layers = [node for node in graph.node if node.op_type in ("Conv", "Gemm")]
@@ -186,3 +198,21 @@ def test_the_file_is_whole_and_says_nothing_of_this_machine(exported):
 @precisions
 def test_plan(tmp_path, exported, trained, form, precision):
     check(exported(form, precision), form, precision, trained, tmp_path)
+
+
+@needs_rtx
+def test_plan_for_one_gpu_through_the_command_line(tmp_path, exported, trained, monkeypatch):
+    save_detector(trained, tmp_path / "tiny.safetensors")
+    monkeypatch.setattr(
+        "lesionkit.deploy.export_onnx", lambda model, path, **_: shutil.copy(exported(), path)
+    )
+    code, _, err = lesionkit(
+        *("export", "--weights", tmp_path / "tiny.safetensors", "--out", tmp_path / "out"),
+        *("--format", "tensorrt", "--runtime", "tensorrt_rtx", "--compute-capability", "89"),
+    )
+    assert code == 0, err
+    about = json.loads((tmp_path / "out" / "detector.plan.json").read_text())
+    assert (about["compute_capability"], about["batch"]) == ([89], [1, 1, 4])
+    assert about["detector"] == read_metadata(exported())
+    weights = sum(parameter.nbytes for parameter in trained.parameters())
+    assert (tmp_path / "out" / "detector.plan").stat().st_size > weights
