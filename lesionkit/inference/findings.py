@@ -1,6 +1,7 @@
 """From boxes at places along a scan to findings in three dimensions."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -69,7 +70,9 @@ class Finding:
 
     def at(self, number: int) -> Detection:
         """The detection whose place is nearest to a slice; of two, the one of higher score."""
-        return min(self.detections, key=lambda one: (round(abs(one.place - number), 6), _rank(one)))
+        index = bisect_left(self.detections, number, key=lambda one: one.place)
+        near = self.detections[max(index - 1, 0) : index + 2]  # places are not exact
+        return min(near, key=lambda one: (round(abs(one.place - number), 6), _rank(one)))
 
 
 def collect_detections(
