@@ -47,7 +47,7 @@ def tables(
         ),
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of each variant.")] = 1,
-    patients: Patients = 600,
+    patients: Patients = 560,
     image_size: ImageSize = 256,
     jobs: Annotated[
         int | None,
