@@ -1,8 +1,9 @@
 """Spatial attention in Triton: the maximum runs over one H x W plane.
 
 A program owns a plane, or several where planes are small, and holds it in registers, 16 cells a
-thread: each tensor moves once. Planes too large for that are looped over: the logits are read for
-their maximum and again, mostly out of the second-level cache, for the result.
+thread or, of the largest, 32: each tensor moves once. Planes too large for that are looped over:
+the logits are read for their maximum and again, mostly out of the second-level cache, for the
+result.
 """
 
 import torch
@@ -30,7 +31,11 @@ def tile_of(cells: int) -> dict[str, int]:
     """Planes and cells (a power of 2) of a program's tile, and its warps."""
     block = triton.next_power_of_2(cells)
     rows = max(1, CELLS_A_WARP // block)
-    return {"ROWS": rows, "BLOCK": block, "num_warps": rows * block // CELLS_A_WARP}
+    tile = {"ROWS": rows, "BLOCK": block, "num_warps": rows * block // CELLS_A_WARP}
+    if tile["num_warps"] == MOST_WARPS:
+        # Of so many threads each may have 64 registers, which some ptxas exceed: half as many.
+        tile |= {"num_warps": MOST_WARPS // 2, "maxnreg": 128}
+    return tile
 
 
 @triton.jit

@@ -68,7 +68,9 @@ def test_spatial_launch(planes, cells):
         else:
             assert programs * options["ROWS"] >= planes
             assert options["BLOCK"] >= cells
-            assert options["ROWS"] * options["BLOCK"] == 512 * options["num_warps"]
+            cells_a_warp = 1024 if cells > 8192 else 512
+            assert options["ROWS"] * options["BLOCK"] == cells_a_warp * options["num_warps"]
+            assert options.get("maxnreg", 64) * 32 * options["num_warps"] <= 65536
 
 
 @pytest.mark.parametrize("cells", [1, 49, 1024, 4096, 2**31 - 1, 2**31, 2**33])

@@ -39,8 +39,9 @@ REGISTERS = {
     r"contextual backward \w+ \w+ 1[13] ": 176,
     r"contextual backward \w+ \w+ 15 ": 232,
     r"contextual \w+ \w+ \w+ 16 ": 72,
+    r"spatial forward \w+ \w+ \d+ 16384 ": 96,
     r"spatial forward ": 64,
-    r"spatial backward \w+ \w+ \d+ 16384 ": 64,
+    r"spatial backward \w+ \w+ \d+ 16384 ": 128,
     r"spatial backward \w+ \w+ \d+ 32768 ": 128,
     r"spatial backward ": 88,
     r"dual forward \w+ \w+ 3 ": 64,
@@ -114,6 +115,7 @@ def all_cases():
             add("attention", ("contextual", direction, "fp32", "fp32", 9, ALIGNED), capability)
             for op, images, cells in OTHER_KERNELS:
                 add("attention", (op, direction, "bf16", "bf16", images, cells), capability)
+            add("attention", ("spatial", direction, "bf16", "bf16", 3, 16384), capability)
             add("psroi", (direction, "fp32", "fp32", "rfcn"), capability)
     return cases
 
@@ -206,6 +208,7 @@ def test_planes_are_read_in_vectors(built, name):
         looped = int(cells) > 16384
         if not looped and x == logits:
             vectors = {"forward": 2, "backward": 3}[direction] * BYTES[x]
+            vectors *= 2 if cells == "16384" else 1
             assert loads == {128: vectors}
         again, narrow = 16, False
     else:

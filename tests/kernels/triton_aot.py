@@ -29,7 +29,8 @@ def attention(op, direction, x, logits, images, cells):
     elif op == "spatial":
         looped, _, numbers = module.launch_of(1000, cells, x != logits)
         constants = {name: numbers[name] for name in ("ROWS", "BLOCK") if name in numbers}
-        options = {name: numbers[name] for name in ("num_warps", "enable_fp_fusion")}
+        names = ("num_warps", "maxnreg", "enable_fp_fusion")
+        options = {name: numbers[name] for name in names if name in numbers}
     else:
         looped, tile = module.tile_of(direction, images, cells, *sizes)
         names = ("BLOCK", "PLANE_BLOCK", "VECTOR")
