@@ -7,6 +7,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -14,11 +15,22 @@ from pathlib import Path
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 PATH = next(filter(None, map(shutil.which, NAMES)), None)
 MISSING = "no chromium here: apt-get install chromium"
-PAGE_SECONDS = 60.0
+PAGE_SECONDS = 30.0
 _KEYS = {
     "ArrowUp": 38, "ArrowDown": 40, "ArrowLeft": 37, "ArrowRight": 39, "PageUp": 33,
     "PageDown": 34, "Home": 36, "End": 35, "Tab": 9, "Enter": 13,
 }  # fmt: skip
+
+
+# Chromium wants the ends of its pipe as files 3 and 4.
+_START = """
+import os, sys
+from fcntl import F_DUPFD, fcntl
+ends = [fcntl(int(number), F_DUPFD, 10) for number in sys.argv[1:3]]
+for wanted, end in enumerate(ends, 3):
+    os.dup2(end, wanted)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 class Browser:
@@ -33,10 +45,11 @@ class Browser:
         flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
         flags += ["--no-first-run", "--disable-background-networking", "--hide-scrollbars"]
         flags += [f"--user-data-dir={self._profile}", f"--window-size={width},{height}"]
-        # The pipe's ends must be 3 and 4.
-        command = f'exec "$0" "$@" 3<&{ours[0]} 4>&{theirs[1]}'
         self._process = subprocess.Popen(
-            ["sh", "-c", command, PATH, *flags, "--remote-debugging-pipe", "about:blank"],
+            [
+                *(sys.executable, "-IS", "-c", _START, str(ours[0]), str(theirs[1])),
+                *(PATH, *flags, "--remote-debugging-pipe", "about:blank"),
+            ],
             pass_fds=(ours[0], theirs[1]),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

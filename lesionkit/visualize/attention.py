@@ -164,7 +164,7 @@ def draw_contextual(attention: Attention, box: Box, window: Window = "soft tissu
     lowest = min(of_cells.min(), of_channels.min())
     scale = {"vmin": min(math.floor(10 * lowest) / 10, 0.9), "vmax": 1.0}
 
-    figure = _figure(1.6 + 1.25 * images)
+    figure = _figure(max(1.6 + 1.25 * images, 4.0))
     widths = [1.25, 1.25, 1.25, 3.4, 4.2, 0.15]
     grid = figure.add_gridspec(images, len(widths), width_ratios=widths)
     patch = _patch(attention, box)
@@ -188,7 +188,7 @@ def draw_contextual(attention: Attention, box: Box, window: Window = "soft tissu
         f"{q}{' (key)' if q == images // 2 else ''}\nmean {means[q]:.2f}" for q in range(images)
     ]
     cell_map.set_yticks(range(images), names, fontsize=10)
-    cell_map.set_ylabel("image, and its mean weight on the lesion", fontsize=11)
+    cell_map.set_ylabel("image, mean on the lesion", fontsize=11)
     channel_map.set_yticks([])
     plural = "s" if len(cells) > 1 else ""
     cell_map.xaxis.get_major_locator().set_params(integer=True)
@@ -219,7 +219,7 @@ def draw_spatial(
     """
     maps = attention.weights["spatial"].mean(1)
     images, height, width = maps.shape
-    columns = min(images, _IN_A_ROW)
+    columns = max(min(images, _IN_A_ROW), 3)
     blocks = math.ceil(images / columns)
     sides = attention.hu.shape[-2] / attention.hu.shape[-1]
     figure = _figure(1.0 + blocks * (2 * (_WIDTH - 1) / columns * min(sides, 1.3) + 0.3))
