@@ -167,7 +167,7 @@ def detections(
     from lesionkit.visualize import save_grid
     from lesionkit.visualize.detections import COLUMNS, draw_images, draw_slices
     from lesionkit.visualize.results import (
-        DatasetResults,
+        DatasetRun,
         find_image,
         open_dataset,
         open_scan,
@@ -177,11 +177,11 @@ def detections(
     check_output(out, overwrite, "view detections", DETECTIONS_WRITES)
     shown = parse_window_option(window)
     if (results / "DL_info.csv").is_file():
-        found = DatasetResults(DeepLesion(results), None, None)
+        found = DatasetRun(DeepLesion(results), None, None)
     else:
         run = read_run(results)
         found = open_scan(run, scan) if run.command == "detect" else open_dataset(run, data)
-    if isinstance(found, DatasetResults):
+    if isinstance(found, DatasetRun):
         chosen = [find_image(found.dataset, name, "--image") for name in image or ()]
         drawn = draw_images(found, chosen, pictures, score_threshold, shown)
     else:

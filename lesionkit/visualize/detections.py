@@ -7,7 +7,7 @@ import numpy as np
 
 from lesionkit.errors import InputError
 from lesionkit.visualize.overlay import draw_boxes
-from lesionkit.visualize.results import DatasetResults, ScanResults, own_window
+from lesionkit.visualize.results import DatasetRun, ScanRun, own_window
 from lesionkit.visualize.windows import Window, describe, window_range
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ _WIDTH, _GAP = 1200, 8  # pixels of the whole, and around a picture
 
 
 def draw_images(
-    found: DatasetResults,
+    found: DatasetRun,
     chosen: Sequence[int] = (),
     most: int = 9,
     threshold: float | None = None,
@@ -53,7 +53,7 @@ def draw_images(
 
 
 def draw_slices(
-    found: ScanResults,
+    found: ScanRun,
     chosen: Sequence[int] = (),
     most: int = 9,
     truth: Mapping[int, np.ndarray] | None = None,

@@ -18,6 +18,7 @@ from lesionkit.files import sha256
 
 SCAN_FORMAT = "lesionkit-detections-2"
 DETECTIONS, CONFIG, WEIGHTS = "detections.json", "config.json", "weights.safetensors"
+SUMMARY = "summary.json"  # of lesionkit detect, where it searched several scans
 FP_PER_IMAGE = 1.0  # at which boxes are drawn unless a threshold is given
 
 
@@ -31,12 +32,12 @@ class Run:
 
     def argument(self, name: str) -> Path | None:
         """A path among the run's arguments, as it was given to the run."""
-        value = self.config.get("arguments", {}).get(name)
+        value = self.config["arguments"].get(name)
         return Path(value) if isinstance(value, str) else None
 
 
 @dataclass(frozen=True, eq=False)
-class ScanResults:
+class ScanRun:
     """What ``lesionkit detect`` found in a scan.
 
     Attributes:
@@ -55,7 +56,7 @@ class ScanResults:
 
 
 @dataclass(frozen=True, eq=False)
-class DatasetResults:
+class DatasetRun:
     """What was found on the images of a DeepLesion data set.
 
     Attributes:
@@ -88,25 +89,28 @@ def read_run(folder: Path) -> Run:
     """Raises InputError unless it is a result folder of lesionkit."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give a result folder of lesionkit")
+    if (folder / SUMMARY).is_file():
+        raise InputError(f"{folder}: holds the results of several scans; give the folder of one")
     config = _read_json(folder / CONFIG, "give a result folder of lesionkit, which has one")
-    if not (isinstance(config.get("lesionkit"), str) and isinstance(config.get("command"), str)):
+    expected = {"lesionkit": str, "command": str, "arguments": dict}
+    if not all(isinstance(config.get(key), kind) for key, kind in expected.items()):
         raise InputError(f"{folder}: its {CONFIG} is not lesionkit's; give a result folder of it")
     return Run(folder, config["command"], config)
 
 
-def open_scan(run: Run, scan: Path | None = None) -> ScanResults:
+def open_scan(run: Run, scan: Path | None = None) -> ScanRun:
     """The results of a ``lesionkit detect`` run, and its scan, from ``scan`` if it has moved.
 
     Raises InputError where one is missing or does not fit the other.
     """
     path = run.folder / DETECTIONS
-    report = _read_json(path, "give the folder of a finished `lesionkit detect`")
+    report = _read_json(path, "lesionkit detect writes it, in format json")
     if report.get("format") != SCAN_FORMAT:
         raise InputError(
             f"{path}: format {report.get('format')!r}, needs {SCAN_FORMAT!r}; run lesionkit detect "
             "again"
         )
-    _check_boxes(path, report)
+    _check_report(path, report)
     source = scan or Path(report["scan"]["source"])
     if not source.exists():
         raise InputError(f"{source}: the scan of {run.folder} is not there; give it with --scan")
@@ -117,10 +121,10 @@ def open_scan(run: Run, scan: Path | None = None) -> ScanResults:
             f"{source}: {_size(volume.hu.shape)}, but the boxes in {path} are of a scan of "
             f"{_size(shape)}; give that one with --scan"
         )
-    return ScanResults(volume, report)
+    return ScanRun(volume, report)
 
 
-def open_dataset(run: Run, data: Path | None = None) -> DatasetResults:
+def open_dataset(run: Run, data: Path | None = None) -> DatasetRun:
     """The results of ``lesionkit eval`` or ``demo``, and the data set, ``data`` if it has moved.
 
     Raises InputError where one is missing or does not fit the other.
@@ -131,10 +135,10 @@ def open_dataset(run: Run, data: Path | None = None) -> DatasetResults:
     root = data or run.argument("data") or run.folder / "data"
     if not root.is_dir():
         raise InputError(f"{root}: the data set of {run.folder} is not there; give it with --data")
-    split = run.config.get("arguments", {}).get("split") or "test"
+    split = run.config["arguments"].get("split") or "test"
     detections = read_detections(path, read_truth(root / "DL_info.csv", split))
     dataset = DeepLesion(root, split=split if split in SPLITS else None)
-    return DatasetResults(dataset, detections, froc(detections, [r.boxes for r in dataset]))
+    return DatasetRun(dataset, detections, froc(detections, [r.boxes for r in dataset]))
 
 
 def find_image(dataset: DeepLesion, name: str, option: str) -> int:
@@ -172,17 +176,32 @@ def own_weights(run: Run, weights: Path | None = None) -> Path | None:
     raise InputError(f"{path}: not the weights that made the results in {run.folder}; give those")
 
 
-def _check_boxes(path: Path, report: Mapping[str, Any]) -> None:
+def _check_report(path: Path, report: Mapping[str, Any]) -> None:
     """Raise InputError unless a scan's report has what is read of it."""
     try:
-        for entry in (*report["detections"], *report["findings"]):
-            values = np.array([*entry["box_px"], entry["score"]], dtype=np.float64)
-            if values.shape != (5,) or not np.isfinite(values).all():
-                raise ValueError
-        places = [entry["slice"] for entry in report["detections"]]
+        detections, findings = report["detections"], report["findings"]
+        texts = [report["model"][key] for key in ("weights", "sha256")]
+        texts.append(report["scan"]["source"])
         sizes = [report["scan"][key] for key in ("slices", "rows", "columns")]
-        if not all(isinstance(number, int) for number in (*places, *sizes)):
-            raise TypeError
+        places = [entry["slice"] for entry in detections]
+        values = [report["score_threshold"]]
+        for entry in (*detections, *findings):
+            x1, y1, x2, y2 = entry["box_px"]
+            values += [x1, y1, x2, y2, entry["score"]]
+        for entry in findings:
+            first, last = entry["slices"]
+            places += [first, last]
+            x, y, z = entry["centre_lps_mm"]
+            width, height, depth = entry["size_mm"]
+            values += [x, y, z, width, height, depth, entry["long_axis_mm"]]
+        if not (
+            all(isinstance(text, str) for text in texts)
+            and all(isinstance(number, int) for number in (*sizes, *places))
+            and np.isfinite(np.array(values, dtype=np.float64)).all()
+            and all(0 <= place < sizes[0] for place in places)
+            and {entry["best"] for entry in findings} <= {entry["id"] for entry in detections}
+        ):
+            raise ValueError
     except (KeyError, TypeError, ValueError):
         raise InputError(
             f"{path}: damaged, a box or a size is not what it should be; run lesionkit detect again"

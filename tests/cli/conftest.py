@@ -37,3 +37,27 @@ def trained(data, tmp_path_factory):
 def series(data):
     """The folder of one series of the data set."""
     return min((data / "Images_png").iterdir())
+
+
+@pytest.fixture(scope="package")
+def eval_result(data, trained, tmp_path_factory):
+    """The result folder of an evaluation on all images."""
+    out = tmp_path_factory.mktemp("eval") / "out"
+    code, _, err = lesionkit(
+        *("eval", "--weights", trained / "weights.safetensors", "--data", data, "--out", out),
+        *("--split", "all", "--bootstrap", 20),
+    )
+    assert code == 0, err
+    return out
+
+
+@pytest.fixture(scope="package")
+def detect_result(series, trained, tmp_path_factory):
+    """The result folder of a search of one scan."""
+    out = tmp_path_factory.mktemp("detect") / "out"
+    code, _, err = lesionkit(
+        *("detect", series, "--weights", trained / "weights.safetensors", "--out", out),
+        *("--slices", "2:8:2", "--score-threshold", 0.01),
+    )
+    assert code == 0, err
+    return out

@@ -23,7 +23,7 @@ from lesionkit.visualize.report.page import (
     precision_note,
 )
 from lesionkit.visualize.report.panels import attention_figures, attention_note
-from lesionkit.visualize.results import DatasetResults, Run, own_window
+from lesionkit.visualize.results import DatasetRun, Run, own_window
 
 if TYPE_CHECKING:
     from lesionkit.models import LesionDetector
@@ -34,7 +34,7 @@ _EDGES = ("R", "A", "L", "P")  # how DeepLesion shows its patients
 
 def dataset_page(
     run: Run,
-    found: DatasetResults,
+    found: DatasetRun,
     options: ReportOptions,
     model: "LesionDetector | None",
     progress: Progress | None = None,
@@ -68,7 +68,7 @@ def dataset_page(
             ("mean sensitivity at 0.5, 1, 2, 4", f"{100 * measured.mean:.1f} %"),
             ("IoU of a hit", f"at least {measured.iou_threshold:g}"),
             ("boxes shown", f"score at least {least:.3f}"),
-            ("split", str(run.config.get("arguments", {}).get("split") or "test")),
+            ("split", str(run.config["arguments"].get("split") or "test")),
         ],
         notes=notes,
         slices=_slices(found, records, of_images, progress),
@@ -119,7 +119,7 @@ def _size(box: object, record: KeySlice) -> str:
 
 
 def _slices(
-    found: DatasetResults, records: list[KeySlice], of_images: list, progress: Progress | None
+    found: DatasetRun, records: list[KeySlice], of_images: list, progress: Progress | None
 ) -> Iterator[Slice]:
     for done, (record, (boxes, _)) in enumerate(zip(records, of_images, strict=True), 1):
         window = own_window(record)
@@ -136,7 +136,7 @@ def _results(run: Run) -> dict:
     return results if isinstance(results, dict) else {}
 
 
-def _plot(run: Run, found: DatasetResults) -> Figure:
+def _plot(run: Run, found: DatasetRun) -> Figure:
     rates = ", ".join(
         f"{100 * value:.1f} % at {rate:g}"
         for rate, value in zip(found.measured.fp_per_image, found.measured.sensitivity, strict=True)
@@ -151,7 +151,7 @@ def _plot(run: Run, found: DatasetResults) -> Figure:
         return Figure("FROC", text, path.read_bytes(), 720)
 
 
-def _rates(found: DatasetResults, results: dict) -> Table:
+def _rates(found: DatasetRun, results: dict) -> Table:
     measured = found.measured
     rows = [["sensitivity, %", *(f"{100 * value:.1f}" for value in measured.sensitivity)]]
     rates = measured.fp_per_image.tolist()
@@ -182,7 +182,7 @@ def _groups(results: dict) -> list[Table]:
 
 
 def _panels(
-    found: DatasetResults,
+    found: DatasetRun,
     records: list[KeySlice],
     options: ReportOptions,
     model: "LesionDetector | None",

@@ -25,8 +25,6 @@ def make_report(run: Run, options: ReportOptions, progress: Progress | None = No
         found = open_dataset(run, options.data)
         page = dataset_page(run, found, options, _model(run, options), progress)
     elif run.command == "detect":
-        if (run.folder / "summary.json").is_file():
-            raise InputError(f"{run.folder}: holds several scans; give the folder of one of them")
         found = open_scan(run, options.scan)
         page = scan_page(run, found, options, _model(run, options), progress)
     else:

@@ -10,7 +10,7 @@ from lesionkit.visualize.attention import scan_attention
 from lesionkit.visualize.report.options import Progress, ReportOptions
 from lesionkit.visualize.report.page import Box, Figure, Finding, Page, Slice, precision_note
 from lesionkit.visualize.report.panels import attention_figures, attention_note
-from lesionkit.visualize.results import Run, ScanResults
+from lesionkit.visualize.results import Run, ScanRun
 
 if TYPE_CHECKING:
     from lesionkit.models import LesionDetector
@@ -20,7 +20,7 @@ _COLUMNS = ("best slice", "slices", "score", "size, mm", "long axis, mm", "centr
 
 def scan_page(
     run: Run,
-    found: ScanResults,
+    found: ScanRun,
     options: ReportOptions,
     model: "LesionDetector | None",
     progress: Progress | None = None,
@@ -28,13 +28,12 @@ def scan_page(
     """Findings and slices of ``lesionkit detect``; ``model`` is for panels of attention."""
     volume, report = found.volume, found.report
     least = options.score_threshold or 0.0
-    findings = [entry for entry in report["findings"] if entry["score"] >= least]
-    detections = {entry["id"]: entry for entry in report["detections"]}
+    detections = {entry["id"]: entry for entry in report["detections"] if entry["score"] >= least}
+    findings = [entry for entry in report["findings"] if entry["best"] in detections]
     best = [detections[entry["best"]] for entry in findings]
     boxes: dict[int, list[dict]] = {}
-    for entry in report["detections"]:
-        if entry["score"] >= least:
-            boxes.setdefault(entry["slice"], []).append(entry)
+    for entry in detections.values():
+        boxes.setdefault(entry["slice"], []).append(entry)
     shown = choose_slices(len(volume.hu), [entry["slice"] for entry in best], boxes, options.slices)
     place_of = {number: place for place, number in enumerate(shown)}
     rows = []

@@ -23,7 +23,7 @@ def training_page(run: Run) -> Page:
     """
     lines = _read(run)
     losses = [name for name in lines[0] if name.startswith("loss")]
-    arguments, last = run.config.get("arguments", {}), lines[-1]
+    arguments, last = run.config["arguments"], lines[-1]
     checked = [line for line in lines if _QUALITY in line]
     facts = [
         ("preset", str(arguments.get("preset"))),
