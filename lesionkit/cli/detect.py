@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -134,6 +135,8 @@ def detect(
     if max_findings < 1:
         raise InputError(f"--max-findings must be at least 1, got {max_findings}")
     parse_slices(slices)
+    if "dicom-sr" in formats and find_spec("highdicom") is None:
+        raise ModuleNotFoundError(name="highdicom")
     if one is not None:
         check_outside(out, one)
         files = ("overlay.png", *(file for name in formats for file in FORMATS[name]))
@@ -212,8 +215,9 @@ def search_scan(
             "max_findings": search.max_findings,
         }
         results = ScanResults(volume, findings, list(found), about)
-        write_results(folder, results, search.formats)
-        _draw(folder / "overlay.png", volume, findings)
+        with progress("writing results"):
+            write_results(folder, results, search.formats)
+            _draw(folder / "overlay.png", volume, findings)
     return findings, len(keys)
 
 

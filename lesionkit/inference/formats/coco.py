@@ -38,7 +38,7 @@ def write(folder: str | os.PathLike, results: ScanResults) -> None:
             "finding": finding,
         }
         for one, finding in results.detections
-        if one.place == results.place_of[one.slice]
+        if one.place == results.place_of.get(one.slice)
         for x1, y1, x2, y2 in [one.box]
     ]
     about = {

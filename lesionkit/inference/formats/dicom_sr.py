@@ -30,12 +30,7 @@ _EMPTY = (
 
 
 def check(volume: CTVolume) -> None:
-    """Raise InputError unless the slices are DICOM images that a report can refer to.
-
-    Raises ModuleNotFoundError without highdicom.
-    """
-    import highdicom  # noqa: F401
-
+    """Raise InputError unless the slices are DICOM images that a report can refer to."""
     if not volume.slice_files or not is_dicom(Path(volume.slice_files[0])):
         raise InputError(
             f"{volume.source}: has no axial DICOM slices, which --format dicom-sr refers to; give "
