@@ -168,7 +168,8 @@ def main() -> None:
     else:
         peak = torch.cuda.max_memory_allocated() / 2**30
     command = shlex.join(["python", "-m", "bench.step", *sys.argv[1:]])
-    facts = {"command": command, **machine(arguments.device), "peak_memory_gib": round(peak, 1)}
+    facts = {"command": command, **machine(arguments.device), "threads": torch.get_num_threads()}
+    facts["peak_memory_gib"] = round(peak, 1)
     title = (
         f"# One training step: {PRESET}, M = {IMAGES}, {SIDE} x {SIDE}, batch {BATCH}, float32\n\n"
         f"Random weights and pixels; medians of {arguments.repeats} after a warm-up. `{command}`\n"
