@@ -184,8 +184,8 @@ def test_tab_goes_through_all_controls_and_focus_is_seen(opened):
                 "(document.activeElement)"
             )
         )
-        outline = "parseFloat(getComputedStyle(document.activeElement).outlineWidth)"
-        assert opened.evaluate(outline) >= 3
+        style = "(s => [s.outlineStyle, s.outlineWidth])(getComputedStyle(document.activeElement))"
+        assert opened.evaluate(style) == ["solid", "3px"]
     assert seen[:8] == ["viewer", "0", "1", "2", "3", "slider", "boxes", "Findings"]
     assert seen[8] == f"Show 1: {NAME}, 1"
     opened.press("Tab", shift=True)
