@@ -6,7 +6,7 @@ const viewer = document.getElementById("viewer");
 const STYLES = {
   truth: { colour: "#50a5ff", dash: [8, 6] },
   hit: { colour: "#46e15a", dash: [] },
-  false: { colour: "#ff6b6b", dash: [2, 4] },
+  false: { colour: "#ff6b6b", dash: [3, 4] },
   found: { colour: "#ffcd32", dash: [] },
 };
 const WORDS = { truth: "ground truth", hit: "true positive", false: "false positive",
@@ -82,10 +82,16 @@ function drawBoxes(context, boxes, [sx, sy], ratio) {
   boxes.forEach((box, number) => {
     const [x1, y1, x2, y2] = box.corners;
     const { colour, dash } = STYLES[box.kind];
-    context.strokeStyle = colour;
-    context.lineWidth = (number === chosen ? 4 : 2) * ratio;
+    const frame = [x1 * sx, y1 * sy, (x2 - x1 + 1) * sx, (y2 - y1 + 1) * sy];
+    const line = (number === chosen ? 4 : 2) * ratio;
+    context.setLineDash([]);
+    context.strokeStyle = "rgb(0 0 0 / 50%)"; // so that it is seen on bone
+    context.lineWidth = line + 2 * ratio;
+    context.strokeRect(...frame);
     context.setLineDash(dash.map((length) => length * ratio));
-    context.strokeRect(x1 * sx, y1 * sy, (x2 - x1 + 1) * sx, (y2 - y1 + 1) * sy);
+    context.strokeStyle = colour;
+    context.lineWidth = line;
+    context.strokeRect(...frame);
     if (box.score === null) return;
     const text = box.score.toFixed(2);
     const top = Math.max(y1 * sy - 18 * ratio, 0);
@@ -94,7 +100,6 @@ function drawBoxes(context, boxes, [sx, sy], ratio) {
     context.fillStyle = colour;
     context.fillText(text, x1 * sx + 3 * ratio, top + 12.5 * ratio);
   });
-  context.setLineDash([]);
 }
 
 function drawEdges(context, [left, top, right, bottom], ratio) {
@@ -103,6 +108,7 @@ function drawEdges(context, [left, top, right, bottom], ratio) {
   context.fillStyle = "#fff";
   context.strokeStyle = "#000";
   context.lineWidth = 3 * ratio;
+  context.setLineDash([]);
   const places = [[left, 8 * ratio, height / 2], [top, width / 2, 18 * ratio],
     [right, width - 18 * ratio, height / 2], [bottom, width / 2, height - 8 * ratio]];
   for (const [letter, x, y] of places) {
