@@ -3,15 +3,15 @@
 A detector with random weights searches a synthetic scan twice: image by image as ``lesionkit
 detect`` does, and with a sample of M images for each position. Both see the same pixels, images of
 256 x 256, and their boxes are compared. With few cores sample by sample takes long, so it may be
-timed on some of the positions (``--samples``) and is then reckoned for all: each takes the same.
+timed on some of the positions (``--samples``) and is then reckoned for all: each is the same work.
 Writes ``bench/results/streaming_<device>.md``.
 """
 
 import argparse
 import shlex
-import statistics
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,44 +61,43 @@ def run(device: str, positions: int, samples: int) -> dict[str, object]:
     images = []
     model.backbone.register_forward_hook(lambda *call: images.append(len(call[1][0])))
     one_by_one(model, grid, 0)  # warm
-    images.clear()
 
-    # Some samples before and some after, so that a machine whose speed drifts is fair to both.
-    chosen = np.linspace(0, positions - 1, samples).round().astype(int).tolist()
-    expected, seconds = {}, []
-
-    def search(some: list[int]) -> None:
-        for position in some:
-            start = time.perf_counter()
-            expected[position] = one_by_one(model, grid, position)
-            seconds.append(time.perf_counter() - start)
-            print(f"sample {position}: {seconds[-1]:.2f} s", file=sys.stderr, flush=True)
-
-    search(chosen[::2])
-    before = sum(images)
-    start = time.perf_counter()
-    found = dict(detect_grid(model, grid, range(positions)))
-    streaming = time.perf_counter() - start
-    computed = sum(images) - before
-    print(f"streaming: {streaming:.2f} s", file=sys.stderr, flush=True)
-    search(chosen[1::2])
-
-    boxes = scores = 0.0
-    for position, alone in expected.items():
-        assert len(alone["scores"]) == len(found[position]["scores"]) > 0
-        boxes = max(boxes, float(np.abs(alone["boxes"] - found[position]["boxes"]).max()))
-        scores = max(scores, float(np.abs(alone["scores"] - found[position]["scores"]).max()))
-    by_sample = statistics.mean(seconds) * positions
+    chosen = set(np.linspace(0, positions - 1, samples).round().astype(int).tolist())
+    stream = detect_grid(model, grid, range(positions))
+    streaming, by_sample = [], []
+    computed = boxes = scores = 0
+    for position in range(positions):  # by turns, so that a busy machine slows both alike
+        images.clear()
+        seconds, (_, found) = timed(lambda: next(stream))
+        streaming.append(seconds)
+        computed += sum(images)
+        if position not in chosen:
+            continue
+        seconds, alone = timed(lambda position=position: one_by_one(model, grid, position))
+        by_sample.append(seconds)
+        assert len(alone["scores"]) == len(found["scores"]) > 0
+        boxes = max(boxes, float(np.abs(alone["boxes"] - found["boxes"]).max()))
+        scores = max(scores, float(np.abs(alone["scores"] - found["scores"]).max()))
+        print(f"position {position}: {seconds[0]:.2f} s", file=sys.stderr, flush=True)
+    wall, cpu = np.sum(streaming, 0)
+    sample_wall, sample_cpu = np.mean(by_sample, 0) * positions
     return {
-        "sample by sample, s": by_sample,
-        "seconds of the samples": f"{min(seconds):.2f} to {max(seconds):.2f}",
-        "streaming, s": streaming,
-        "ratio": streaming / by_sample,
+        "sample by sample, s": float(sample_wall),
+        "streaming, s": float(wall),
+        "ratio": float(wall / sample_wall),
+        "ratio of processor time": float(cpu / sample_cpu),
         "images through the backbone": computed,
         "of sample by sample": IMAGES * positions,
         "largest difference of boxes, pixels": boxes,
         "largest difference of scores": scores,
     }
+
+
+def timed(function: Callable[[], object]) -> tuple[tuple[float, float], object]:
+    """Seconds and processor seconds, and what the function gives."""
+    start = time.perf_counter(), time.process_time()
+    result = function()
+    return (time.perf_counter() - start[0], time.process_time() - start[1]), result
 
 
 def main() -> None:
@@ -117,7 +116,7 @@ def main() -> None:
         f"- threads: {torch.get_num_threads()}",
         f"- detector: {PRESET}, M = {IMAGES}, random weights, images of {SIDE} x {SIDE}",
         f"- positions: {given.positions}, 2 mm apart; timed sample by sample on "
-        f"{min(given.samples, given.positions)} of them, half before streaming and half after",
+        f"{min(given.samples, given.positions)} of them, by turns with streaming",
         "",
         "| figure | value |",
         "|---|---|",
