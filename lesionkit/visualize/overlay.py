@@ -79,9 +79,11 @@ def draw_boxes(
 
     draw = ImageDraw.Draw(slice_picture)
     font = _font(max(size))
-    line = math.ceil(0.75 * scale)
+    line = max(math.ceil(0.75 * scale), round(max(size) / 256))
     colours = _detection_colours(truth, found, iou_threshold)
     frames = _frames(found, scale)
+    for x1, y1, x2, y2 in (*frames, *_frames(lesions, scale)):  # seen on bone, below all colours
+        draw.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=_BACKGROUND)
     for frame, colour in zip(frames, colours, strict=True):
         _outline(draw, frame, colour, line)
     for frame in _frames(lesions, scale):

@@ -79,6 +79,7 @@ async function draw() {
 function drawBoxes(context, boxes, [sx, sy], ratio) {
   const chosen = state.row && +state.row.dataset.slice === state.slice && +state.row.dataset.box;
   context.font = `${13 * ratio}px system-ui, sans-serif`;
+  const taken = []; // by scores
   boxes.forEach((box, number) => {
     const [x1, y1, x2, y2] = box.corners;
     const { colour, dash } = STYLES[box.kind];
@@ -94,12 +95,25 @@ function drawBoxes(context, boxes, [sx, sy], ratio) {
     context.strokeRect(...frame);
     if (box.score === null) return;
     const text = box.score.toFixed(2);
-    const top = Math.max(y1 * sy - 18 * ratio, 0);
+    const size = [context.measureText(text).width + 6 * ratio, 16 * ratio];
+    const [x, y] = freePlace(context.canvas, frame, size, taken);
+    taken.push([x, y, ...size]);
     context.fillStyle = "#000";
-    context.fillRect(x1 * sx, top, context.measureText(text).width + 6 * ratio, 16 * ratio);
+    context.fillRect(x, y, ...size);
     context.fillStyle = colour;
-    context.fillText(text, x1 * sx + 3 * ratio, top + 12.5 * ratio);
+    context.fillText(text, x + 3 * ratio, y + 12.5 * ratio);
   });
+}
+
+// Where a label goes: above its frame, below it or beside it, where no other label is.
+function freePlace(canvas, [x, y, width, height], [w, h], taken) {
+  const places = [[x, y - h - 2], [x, y + height + 2], [x + width + 2, y], [x - w - 2, y],
+    [x + width - w, y - h - 2], [x + width - w, y + height + 2]]
+    .map(([left, top]) => [Math.min(Math.max(left, 0), canvas.width - w),
+      Math.min(Math.max(top, 0), canvas.height - h)]);
+  const isFree = ([left, top]) => taken.every(([a, b, c, d]) =>
+    left >= a + c || a >= left + w || top >= b + d || b >= top + h);
+  return places.find(isFree) || places[0];
 }
 
 function drawEdges(context, [left, top, right, bottom], ratio) {

@@ -205,3 +205,18 @@ def test_everything_has_a_name(opened):
     )
     assert nameless == []
     assert opened.evaluate("document.documentElement.lang") == "en"
+
+
+def test_scores_do_not_cover_each_other(opened):
+    places = opened.evaluate(
+        "(() => { const taken = []; for (let i = 0; i < 5; i++) taken.push([...freePlace("
+        "{ width: 300, height: 200 }, [100 + i, 80 - i, 60, 40], [30, 16], taken), 30, 16]);"
+        "return taken })()"
+    )
+    for number, (x, y, width, height) in enumerate(places):
+        assert 0 <= x <= 300 - width
+        assert 0 <= y <= 200 - height
+        for a, b, c, d in places[:number]:
+            assert x >= a + c or a >= x + width or y >= b + d or b >= y + height
+    corner = "freePlace({ width: 300, height: 200 }, [290, -20, 60, 10], [30, 16], [])"
+    assert opened.evaluate(corner) == [270, 0]
