@@ -15,7 +15,7 @@ from pathlib import Path
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 PATH = next(filter(None, map(shutil.which, NAMES)), None)
 MISSING = "no chromium here: apt-get install chromium"
-PAGE_SECONDS = 30.0
+PAGE_SECONDS = 60.0  # a busy machine starts a browser slowly
 _KEYS = {
     "ArrowUp": 38, "ArrowDown": 40, "ArrowLeft": 37, "ArrowRight": 39, "PageUp": 33,
     "PageDown": 34, "Home": 36, "End": 35, "Tab": 9, "Enter": 13,
