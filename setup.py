@@ -300,7 +300,10 @@ setup(
     # The folder kernels/ stands at the top level for its readers, but must never be importable as
     # `kernels`: that name belongs to another package.
     package_dir={"lesionkit.kernels": "kernels"},
-    package_data={"lesionkit.kernels": ["*/*.h", "*/*.cuh"]},
+    package_data={
+        "lesionkit.kernels": ["*/*.h", "*/*.cuh"],
+        "lesionkit.visualize.report": ["*.html", "*.css", "*.js"],
+    },
     ext_modules=libraries,
     cmdclass={"build_ext": BuildLibrary, "bdist_wheel": AnyPythonWheel},
 )
