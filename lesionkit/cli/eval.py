@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lesionkit.cli.froc import REPLICATES, SPLITS, Bootstrap, write_report
+from lesionkit.cli.froc import REPLICATES, SPLITS, Replicates, write_report
 from lesionkit.cli.options import (
     MAX_SEED,
     Device,
@@ -34,8 +34,8 @@ def eval(
     workers: Annotated[
         int, typer.Option("--workers", min=0, help="Processes that read and prepare ahead.")
     ] = 0,
-    bootstrap: Bootstrap = REPLICATES,
-    seed: Annotated[int, typer.Option("--seed", min=0, max=MAX_SEED, help="Of --bootstrap.")] = 0,
+    replicates: Replicates = REPLICATES,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MAX_SEED, help="Of --replicates.")] = 0,
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
@@ -74,7 +74,7 @@ def eval(
         "weights": str(weights),
         "data": str(data),
         "split": split,
-        "bootstrap": bootstrap,
+        "replicates": replicates,
         "seed": seed,
         "device": device,
     }
@@ -87,7 +87,7 @@ def eval(
     with result_folder(out, overwrite, config, WRITES, keep_unfinished=True) as folder:
         records = list(dataset)
         write_detections(folder / "detections.json", [r.file_name for r in records], found)
-        options = FrocOptions(replicates=bootstrap, seed=seed, by=GROUPINGS)
+        options = FrocOptions(replicates=replicates, seed=seed, by=GROUPINGS)
         with progress("measuring") as update:
             report = report_froc(
                 found,

@@ -17,10 +17,10 @@ WRITES = ("curve.csv", "froc.png", "results.json")
 REPLICATES = 1000
 MAX_REPLICATES = 1_000_000
 
-Bootstrap = Annotated[
+Replicates = Annotated[
     int,
     typer.Option(
-        "--bootstrap",
+        "--replicates",
         min=0,
         max=MAX_REPLICATES,
         help="Resamples of the patients for 95 % confidence intervals; 0: none.",
@@ -68,8 +68,8 @@ def froc(
     fp_per_image: Annotated[
         str, typer.Option("--fp-per-image", help="False positives per image to report.")
     ] = "0.5,1,2,4,8,16",
-    bootstrap: Bootstrap = REPLICATES,
-    seed: Annotated[int, typer.Option("--seed", min=0, max=MAX_SEED, help="Of --bootstrap.")] = 0,
+    replicates: Replicates = REPLICATES,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MAX_SEED, help="Of --replicates.")] = 0,
     compare: Annotated[
         Path | None,
         typer.Option("--compare", help="Another run's detections: differences and p values."),
@@ -111,7 +111,7 @@ def froc(
         iou_threshold=iou_threshold,
         mode=mode,
         overlap=overlap,
-        replicates=bootstrap,
+        replicates=replicates,
         seed=seed,
         by=tuple(dict.fromkeys(by or ())),
         convention=convention,
@@ -119,8 +119,8 @@ def froc(
     )
     check_options(options)
     _choose("--split", split, SPLITS)
-    if compare is not None and not bootstrap:
-        raise InputError("--compare needs --bootstrap, at least 1")
+    if compare is not None and not replicates:
+        raise InputError("--compare needs --replicates, at least 1")
     if out is not None:
         check_output(out, overwrite, "froc", WRITES)
     with progress("reading"):

@@ -45,7 +45,7 @@ def eval_result(data, trained, tmp_path_factory):
     out = tmp_path_factory.mktemp("eval") / "out"
     code, _, err = lesionkit(
         *("eval", "--weights", trained / "weights.safetensors", "--data", data, "--out", out),
-        *("--split", "all", "--bootstrap", 20),
+        *("--split", "all", "--replicates", 20),
     )
     assert code == 0, err
     return out

@@ -20,7 +20,7 @@ def evaluated(trained, data, tmp_path_factory):
     out = tmp_path_factory.mktemp("eval") / "out"
     code, printed, err = lesionkit(
         *("eval", "--weights", trained / "weights.safetensors", "--data", data, "--out", out),
-        *("--split", "all", "--bootstrap", 20, "--workers", 1),
+        *("--split", "all", "--replicates", 20, "--workers", 1),
     )
     assert code == 0, err
     return out, printed
@@ -50,7 +50,7 @@ def test_froc_reads_its_detections_and_measures_the_same(evaluated, data, tmp_pa
     out, _ = evaluated
     code, _, err = lesionkit(
         *("froc", "--detections", out / "detections.json", "--truth", data / "DL_info.csv"),
-        *("--split", "all", "--bootstrap", 20, "--by", "type", "--by", "diameter"),
+        *("--split", "all", "--replicates", 20, "--by", "type", "--by", "diameter"),
         *("--by", "interval", "--out", tmp_path / "froc"),
     )
     assert code == 0, err
@@ -67,7 +67,7 @@ def test_torchrun_with_two_processes_writes_the_same_once(evaluated, trained, da
             *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
             *("--nproc-per-node", "2", "-m", "lesionkit", "eval", "--data", data),
             *("--weights", trained / "weights.safetensors", "--out", tmp_path / "out"),
-            *("--split", "all", "--bootstrap", "20", "--device", "cpu"),
+            *("--split", "all", "--replicates", "20", "--device", "cpu"),
         ],
         capture_output=True,
         text=True,
@@ -88,7 +88,7 @@ def test_torchrun_with_two_processes_writes_the_same_once(evaluated, trained, da
         (["--weights", "nowhere"], ["nowhere"]),
         (["--device", "tpu"], ["--device tpu"]),
         (["--workers", "-1"], ["--workers"]),
-        (["--bootstrap", "-1"], ["--bootstrap"]),
+        (["--replicates", "-1"], ["--replicates"]),
     ],
 )
 def test_bad_input_writes_nothing(trained, data, tmp_path, options, words):

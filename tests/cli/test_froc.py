@@ -40,7 +40,7 @@ def test_prints_a_table_and_writes_nothing(files):
     assert lines[3].startswith("95 % interval from")
     assert lines[5] == "1000 resamples of 3 patients"
     assert tree(files) == before
-    assert len(run(files, "--bootstrap", 0)[1].splitlines()) == 3
+    assert len(run(files, "--replicates", 0)[1].splitlines()) == 3
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_prints_a_table_and_writes_nothing(files):
     ],
 )
 def test_options_reach_the_measure(files, options, first):
-    code, out, err = run(files, *options, "--bootstrap", 0)
+    code, out, err = run(files, *options, "--replicates", 0)
     assert code == 0, err
     head, rates, _ = out.splitlines()
     if isinstance(first, str):
@@ -66,7 +66,7 @@ def test_options_reach_the_measure(files, options, first):
 def test_result_folder(files):
     out = files / "out"
     code, _, err = run(
-        files, "--out", out, "--seed", 4, "--bootstrap", 50, "--compare", files / "other"
+        files, "--out", out, "--seed", 4, "--replicates", 50, "--compare", files / "other"
     )
     assert code == 0, err
     assert {*tree(out)} == {"config.json", "curve.csv", "froc.png", "results.json"}
@@ -98,7 +98,7 @@ def test_result_folder(files):
     ]
     refused = run(files, "--out", out)
     assert_refused(refused, "--out", "--overwrite")
-    assert run(files, "--out", out, "--overwrite", "--bootstrap", 0)[0] == 0
+    assert run(files, "--out", out, "--overwrite", "--replicates", 0)[0] == 0
     assert "low" not in json.loads((out / "results.json").read_text())
 
 
@@ -126,7 +126,7 @@ def test_deeplesion_as_truth_with_groups(data, tmp_path):
     for convention in ("subset", "filter", "threshold"):
         code, out, err = lesionkit(
             *("froc", "--detections", tmp_path / "found", "--truth", data / "DL_info.csv"),
-            *("--by", "type", "--by", "diameter", "--by", "interval", "--bootstrap", 5),
+            *("--by", "type", "--by", "diameter", "--by", "interval", "--replicates", 5),
             *("--convention", convention, "--out", tmp_path / convention),
         )
         assert code == 0, err
@@ -156,8 +156,8 @@ def test_deeplesion_as_truth_with_groups(data, tmp_path):
         (["--by", "age"], ["--by age", "type, diameter, interval"]),
         (["--by", "type"], ["--by", "DL_info.csv"]),
         (["--axis", "x"], ["--axis x"]),
-        (["--bootstrap", "-1"], ["--bootstrap"]),
-        (["--compare", "other", "--bootstrap", "0"], ["--compare", "--bootstrap"]),
+        (["--replicates", "-1"], ["--replicates"]),
+        (["--compare", "other", "--replicates", "0"], ["--compare", "--replicates"]),
         (["--compare", "nowhere"], ["nowhere", "No such file"]),
         (["--out", " "], ["--out"]),
     ],
