@@ -136,7 +136,10 @@ def detect(
         raise InputError(f"--max-findings must be at least 1, got {max_findings}")
     parse_slices(slices)
     if "dicom-sr" in formats and find_spec("highdicom") is None:
-        raise ModuleNotFoundError(name="highdicom")
+        raise InputError(
+            "--format dicom-sr: needs the package highdicom, which is not installed; "
+            'pip install "lesionkit[dicom-sr]"'
+        )
     if one is not None:
         check_outside(out, one)
         files = ("overlay.png", *(file for name in formats for file in FORMATS[name]))

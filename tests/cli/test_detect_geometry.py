@@ -91,4 +91,4 @@ def test_reports_need_highdicom(trained, tmp_path, monkeypatch):
         "lesionkit.cli.detect.find_spec", lambda name: None if name == "highdicom" else find(name)
     )
     result = search(trained, tmp_path / "ct", tmp_path / "out", "--format", "dicom-sr")
-    assert_refused(result, "needs the package highdicom", "lesionkit[detect]")
+    assert_refused(result, "needs the package highdicom", "lesionkit[dicom-sr]")
