@@ -3,10 +3,11 @@
 import errno
 import hashlib
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lesionkit.errors import InputError
@@ -17,7 +18,8 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path in ``path``'s folder; rename it to ``path`` if the block succeeds.
 
     The folder is made if needed. If the block raises, ``path`` stays as it was and the temporary
-    file is removed. The suffix of ``path`` is kept, since writers choose formats by it.
+    file is removed. The suffix of ``path`` is kept, since writers choose formats by it. At the end
+    both the content and the name are on the disk.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,6 +37,35 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    _sync_folder(path.parent)
+
+
+@contextmanager
+def keep_former(path: Path, former: Path) -> Iterator[None]:
+    """Rename what was at ``path`` before the block, which replaces it, to ``former``.
+
+    If the block raises, ``former`` stays as it was too. At every moment there is a file at
+    ``path``.
+    """
+    if not path.exists():
+        yield
+        return
+    with atomic_write(former) as temporary:
+        temporary.unlink()
+        try:
+            os.link(path, temporary)
+        except OSError:  # not every file system has links
+            shutil.copyfile(path, temporary)
+        yield
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # not every file system can
+            os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextmanager

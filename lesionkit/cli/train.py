@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
     from lesionkit.data import Preprocessing
     from lesionkit.training import RunConfig, Samples
+    from lesionkit.training.checkpoint import Checkpoint
 
 WRITES = (
-    *("last.safetensors", "metrics.jsonl", "tensorboard/events.out.tfevents.*"),
-    "weights.safetensors",
+    *("last.safetensors", "previous.safetensors", "weights.safetensors"),
+    *("metrics.jsonl", "tensorboard/events.out.tfevents.*"),
 )
 BACKBONE_WEIGHTS = {"imagenet": "torchvision", "none": None}
 _PRESETS_DEFAULT = "[default: the preset's]"
@@ -116,6 +117,7 @@ def train(
     are kept. Several GPUs: torchrun --nproc-per-node N -m lesionkit train ...
     """
     from lesionkit.training import read_run_config
+    from lesionkit.training.checkpoint import last_checkpoint
 
     stopped, kept = _stopped_run(out, overwrite) if resume else (None, {})
     sources = _sources({"data": data, "scan": scan, "boxes": boxes}, kept, stopped)
@@ -134,7 +136,13 @@ def train(
     run = read_run_config(preset, config, options, overrides or (), kept or None)
     if stopped:
         _check_same(run, kept, stopped)
-    _run(run, sources, out, device or kept.get("device", "auto"), overwrite, stopped)
+        checkpoint = last_checkpoint(stopped)
+        if checkpoint.damage:
+            _tell(f"{checkpoint.damage}; going on from the checkpoint before it")
+        resumed = stopped, checkpoint
+    else:
+        resumed = None, None
+    _run(run, sources, out, device or kept.get("device", "auto"), overwrite, *resumed)
 
 
 def _run(
@@ -144,6 +152,7 @@ def _run(
     device: str,
     overwrite: bool,
     stopped: Path | None,
+    checkpoint: "Checkpoint | None",
 ) -> None:
     """Prepare the samples and train on them; of several ranks the first writes and reports."""
     from contextlib import nullcontext
@@ -157,6 +166,7 @@ def _run(
         check_outside(out, sources["scan"])
     if not stopped:  # every rank, since one that ended alone would leave the others waiting
         check_output(out, overwrite, "train", WRITES)
+        _tell_stopped(out)
     chosen = choose_device(device)
     limit_threads(run.detector.backbone)
     training, validation = _samples(**sources, preprocessing=run.detector.preprocessing)
@@ -188,7 +198,7 @@ def _run(
                 validation,
                 chosen,
                 update,
-                resume=stopped is not None,
+                resume=checkpoint or False,
             )
     except (KeyboardInterrupt, OSError) as error:
         if getattr(error, "__notes__", None):  # which say where it is
@@ -196,13 +206,34 @@ def _run(
         raise
     if is_first:
         quality = (
-            f"; {100 * result.sensitivity:.1f} % of the validation lesions at 4 false positives a "
-            "slice"
+            f"; {100 * result.sensitivity:.1f} % of the validation lesions at 4 false positives "
+            "per image"
             if result.sensitivity is not None
             else ""
         )
         name = out / result.weights.name
         print(f"{name}: epoch {result.epoch} of {run.training.epochs}{quality}")
+
+
+def _tell(line: str) -> None:
+    """Of the first rank."""
+    from lesionkit.training.distributed import rank
+
+    if rank() == 0:
+        print(line, file=sys.stderr)
+
+
+def _tell_stopped(out: Path) -> None:
+    """Say which unfinished runs ``out`` holds, which this one does not go on with."""
+    from lesionkit.cli.output import left_behind
+
+    for path in left_behind(out, "train", "last.safetensors"):
+        metrics = path.with_name("metrics.jsonl")
+        epochs = metrics.read_bytes().count(b"\n") if metrics.is_file() else 0
+        _tell(
+            f"{path.parent}: holds a run that has not finished ({epochs} epochs done); --resume "
+            "goes on with it, without it this is another run"
+        )
 
 
 def _progress(label: str) -> "AbstractContextManager[Callable[..., None]]":
@@ -248,7 +279,7 @@ def _stopped_run(out: Path, overwrite: bool) -> tuple[Path | None, dict[str, Any
         raise InputError("--resume goes on with a run, --overwrite replaces it; give one of them")
     found = stopped_run(out, "train", "last.safetensors")
     if found is None:
-        print(f"{out}: no stopped run to resume; starting one", file=sys.stderr)
+        _tell(f"{out}: no stopped run to resume; starting one")
         return None, {}
     folder, config = found
     try:

@@ -52,6 +52,7 @@ def save_detector(
         tensors[_BESIDE + name] = value.detach().cpu().contiguous()
     with atomic_write(path) as temporary:
         save_file(tensors, temporary, metadata={**metadata, **own})
+        _sort_metadata(temporary)
 
 
 def load_detector(path: str | os.PathLike, device: str | torch.device = "cpu") -> LesionDetector:
@@ -103,6 +104,19 @@ def load_beside(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[
         raise InputError(
             f"{path}: damaged or not a safetensors file ({error}); copy or download it again"
         ) from None
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put the metadata in the header in order; safetensors writes them in a random one."""
+    with open(path, "r+b") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(text) > size:
+            raise RuntimeError(f"{path}: header of {len(text)} bytes in place of {size}")
+        stream.seek(8)
+        stream.write(text.ljust(size))
 
 
 def _not_finite(tensors: dict[str, torch.Tensor]) -> str | None:

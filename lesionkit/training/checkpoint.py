@@ -3,13 +3,14 @@
 A checkpoint is a weights file of the detector, so that ``load_detector`` reads it, with the state
 of the training beside the weights: tensors of the optimizer and of the random generators, and in
 the header as JSON what is no tensor. It is written at once or not at all, and read without running
-code.
+code. A digest of all of it tells damage, and the checkpoint before it is kept for that case.
 """
 
+import hashlib
 import json
 import random
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ import torch
 from torch import Tensor
 
 from lesionkit.errors import InputError
+from lesionkit.files import keep_former
 from lesionkit.models import DetectorConfig, LesionDetector, load_detector, save_detector
 from lesionkit.models.weights import load_beside
 from lesionkit.training.config import TrainingConfig
 from lesionkit.training.run_config import different_key
 
 CHECKPOINT = "last.safetensors"
+PREVIOUS = "previous.safetensors"
 _OPTIMIZER, _RANDOM = "optimizer.", "random."
 
 
@@ -70,7 +73,7 @@ def save_checkpoint(
     position: Position,
     logs: Mapping[str, int],
 ) -> None:
-    """Write all that a run is at between two steps.
+    """Write all that a run is at between two steps; what was at ``path`` goes to :data:`PREVIOUS`.
 
     ``scaler`` is the state of the gradient scaler, ``logs`` the sizes of what is written so far.
     Raises FloatingPointError, and leaves the last one as it was, if a weight is not finite.
@@ -92,12 +95,18 @@ def save_checkpoint(
         "scaler": dict(scaler),
         "random": {"python": random.getstate(), "numpy": [kind, words.tolist(), *rest]},
     }
-    save_detector(detector, path, {"training": json.dumps(state)}, tensors)
+    text = json.dumps(state)
+    metadata = {"training": text, "sha256": _digest(text, detector.state_dict(), tensors)}
+    with keep_former(path, path.with_name(PREVIOUS)):
+        save_detector(detector, path, metadata, tensors)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What :func:`load_checkpoint` has read."""
+    """What :func:`load_checkpoint` has read.
+
+    damage: why it is the one before the last, if it is.
+    """
 
     path: Path
     weights: dict[str, Tensor]
@@ -107,6 +116,7 @@ class Checkpoint:
     logs: dict[str, int]
     scaler: dict[str, Any]
     random: dict[str, Any]
+    damage: str = ""
 
     def check(self, run: Run) -> None:
         """Raise InputError, naming the key, unless it is a checkpoint of ``run``."""
@@ -140,11 +150,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
     Raises InputError if it is damaged, or weights without the state of a training.
     """
-    weights = load_detector(path).state_dict()
-    tensors, metadata = load_beside(path)
     try:
-        state = json.loads(metadata["training"])
-        return Checkpoint(
+        weights = load_detector(path).state_dict()
+        tensors, metadata = load_beside(path)
+    except InputError as error:  # whose remedies are those for weights
+        raise InputError(f"{str(error).rpartition('; ')[0]}; start another run") from None
+    try:
+        text = metadata["training"]
+        state = json.loads(text)
+        is_whole = metadata["sha256"] == _digest(text, weights, tensors)
+        checkpoint = Checkpoint(
             path=path,
             weights=weights,
             tensors=tensors,
@@ -155,3 +170,35 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise InputError(
             f"{path}: holds no state of a training of this version ({error}); start another run"
         ) from None
+    if not is_whole:
+        raise InputError(f"{path}: damaged (not the content that was written); start another run")
+    return checkpoint
+
+
+def last_checkpoint(folder: Path) -> Checkpoint | None:
+    """The last checkpoint of a run, or the one before it if that is damaged; None without any.
+
+    Raises InputError if neither can be read.
+    """
+    path, previous = folder / CHECKPOINT, folder / PREVIOUS
+    if not path.exists():
+        return None
+    try:
+        return load_checkpoint(path)
+    except InputError as error:
+        damage = error
+    try:
+        return replace(load_checkpoint(previous), damage=str(damage).rpartition("; ")[0])
+    except InputError:
+        raise damage from None
+
+
+def _digest(state: str, weights: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
+    """The SHA-256 of a checkpoint's content, in hexadecimal digits."""
+    digest = hashlib.sha256(state.encode())
+    for group in (weights, tensors):
+        for name, value in sorted(group.items()):
+            value = value.detach().cpu().contiguous()
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+            digest.update(value.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

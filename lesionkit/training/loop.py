@@ -15,9 +15,11 @@ from lesionkit.models import DetectorConfig, LesionDetector, save_detector
 from lesionkit.processes import allow_termination, hold_signals
 from lesionkit.training.checkpoint import (
     CHECKPOINT,
+    PREVIOUS,
+    Checkpoint,
     Position,
     Run,
-    load_checkpoint,
+    last_checkpoint,
     save_checkpoint,
 )
 from lesionkit.training.config import TrainingConfig
@@ -55,7 +57,7 @@ def train(
     validation: Samples | None = None,
     device: str = "auto",
     progress: Progress | None = None,
-    resume: bool = False,
+    resume: bool | Checkpoint = False,
 ) -> TrainingResult:
     """Train a detector; write weights, a checkpoint, metrics and TensorBoard events into ``out``.
 
@@ -76,7 +78,8 @@ def train(
         device: "auto", "cpu", "cuda", or "cuda:1".
         progress: called with (steps done, steps in all, a note on how it goes); during a
             validation the note counts its samples.
-        resume: go on from the checkpoint in ``out``, if there is one.
+        resume: go on from the last checkpoint in ``out``, if there is one, or from this one, which
+            was read there.
 
     Raises:
         FloatingPointError: a loss or a weight is not finite; the message names step and losses,
@@ -91,7 +94,7 @@ def train(
     fabric = start(device, config.precision)
     batch_size = _batch_size(config, len(training), fabric.world_size)
     out = Path(fabric.broadcast(str(out)))
-    kept = load_checkpoint(out / CHECKPOINT) if resume and (out / CHECKPOINT).exists() else None
+    kept = last_checkpoint(out) if resume is True else resume or None
     if not isinstance(model, LesionDetector):
         with fabric.rank_zero_first(local=True):  # one process of a machine fetches weights
             model = LesionDetector(model, pretrained=kept is None)
@@ -117,6 +120,8 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     begun = job.position.step
     if fabric.is_global_zero:
+        if kept and kept.damage:  # or the damaged one would take the place of the whole one
+            os.replace(kept.path, out / CHECKPOINT)
         job.log = RunLog(out, config.tensorboard, kept.logs if kept else {})
     try:
         if not kept:
@@ -127,6 +132,9 @@ def train(
         if job.position.step == begun == 0 and fabric.is_global_zero:
             (out / CHECKPOINT).unlink(missing_ok=True)  # it would not save anybody anything
         raise
+    else:
+        if fabric.is_global_zero:
+            (out / PREVIOUS).unlink(missing_ok=True)
     finally:
         if job.log:
             job.log.close()
@@ -195,7 +203,9 @@ def _epoch(job: _Job) -> None:
                 lambda done, total: job.report(f"validating {done}/{total}"),
             )
             line["validation_sensitivity"] = sensitivity = float(result.sensitivity[0])
-            job.quality = f", {100 * sensitivity:.0f} % found at {SELECTION_FP:g} FP"
+            job.quality = (
+                f", {100 * sensitivity:.0f} % found at {SELECTION_FP:g} false positives per image"
+            )
         sensitivity = line.get("validation_sensitivity")
         if not job.validation or (sensitivity is not None and sensitivity >= position.best):
             position.best = -1.0 if sensitivity is None else sensitivity

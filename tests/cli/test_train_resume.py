@@ -73,6 +73,35 @@ def test_the_same_command_line_begins_and_goes_on(data, stopped, tmp_path):
     assert_refused(finished, f"--out {stopped}", "has finished")
 
 
+def test_a_damaged_checkpoint(stopped):
+    last = stopped / "unfinished" / "last.safetensors"
+    os.truncate(last, 1000)
+    code, _, err = lesionkit("train", "--resume", "--out", stopped)
+    assert code == 0
+    line = err.splitlines()[0]
+    assert line.startswith(f"{last}: damaged")
+    assert line.endswith("; going on from the checkpoint before it")
+
+
+def test_a_damaged_checkpoint_is_refused_before_samples_are_prepared(stopped, monkeypatch):
+    (stopped / "unfinished" / "previous.safetensors").unlink()
+    os.truncate(stopped / "unfinished" / "last.safetensors", 1000)
+    monkeypatch.setattr("lesionkit.cli.train._samples", lambda **_: pytest.fail("prepared"))
+    result = lesionkit("train", "--resume", "--out", stopped)
+    assert_refused(result, "last.safetensors: damaged", "start another run")
+
+
+def test_another_run_says_that_one_has_not_finished(data, stopped):
+    before = tree(stopped)
+    code, _, err = lesionkit("train", "--data", data, "--out", stopped, *OPTIONS)
+    assert code == 0
+    assert err.splitlines()[0] == (
+        f"{stopped / 'unfinished'}: holds a run that has not finished (1 epochs done); --resume "
+        "goes on with it, without it this is another run"
+    )
+    assert before.items() <= tree(stopped).items()
+
+
 @pytest.mark.parametrize(
     "options,words",
     [

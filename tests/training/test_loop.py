@@ -49,7 +49,7 @@ def test_metrics_and_progress(tmp_path, samples):
     assert [report[2] for report in seen[1:4]] == [f"validating {done}/3" for done in (1, 2, 3)]
     assert "epoch 1, loss" in seen[0][2]
     assert "epoch 2, loss" in seen[4][2]
-    assert "% found at 4 FP" in seen[4][2]
+    assert "% found at 4 false positives per image" in seen[4][2]
 
 
 def test_learns_one_sample(tmp_path):

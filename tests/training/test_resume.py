@@ -1,6 +1,7 @@
 """Runs that stop and go on."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 from lesionkit.errors import InputError
 from lesionkit.models import PRESETS, load_detector
 from lesionkit.training import TRAINING_PRESETS, loop, scan_samples, train
-from lesionkit.training.checkpoint import load_checkpoint
+from lesionkit.training.checkpoint import last_checkpoint, load_checkpoint
 from lesionkit.training.run_config import different_key
 
 from .scans import BALL_BOX, ball_scan
@@ -134,16 +135,54 @@ def test_costs_may_change():
     assert different_key(old, new) == ("training.seed", None, 4)
 
 
-@pytest.mark.parametrize("damage", ["cut", "weights only", "pickle"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "state", "weights only", "pickle"])
 def test_damaged_checkpoints(tmp_path, samples, damage):
     result = train("tiny", samples, tmp_path, replace(CONFIG, epochs=1), None, "cpu")
     last = tmp_path / "last.safetensors"
-    data = last.read_bytes()
+    data = bytearray(last.read_bytes())
     if damage == "cut":
         last.write_bytes(data[: len(data) // 2])
+    elif damage == "empty":
+        last.write_bytes(b"")
+    elif damage == "flipped":
+        data[-5000] ^= 1
+        last.write_bytes(data)
+    elif damage == "state":
+        last.write_bytes(data.replace(b'best\\": -1.0', b'best\\": -2.0'))
+        assert last.read_bytes() != data
     elif damage == "weights only":
         last.write_bytes(result.weights.read_bytes())
     else:
         torch.save({}, last)
-    with pytest.raises(InputError, match=r"last\.safetensors: "):
+    with pytest.raises(InputError, match=r"last\.safetensors: .*; start another run$"):
         train("tiny", samples, tmp_path, CONFIG, None, "cpu", resume=True)
+
+
+def test_goes_on_from_the_one_before_a_damaged_checkpoint(tmp_path, samples, monkeypatch):
+    config = replace(CONFIG, checkpoint_every=0)
+    whole = train("tiny", samples, tmp_path / "whole", config, None, "cpu")
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        stop_at(patch, 4)
+        with pytest.raises(Stop):
+            train("tiny", samples, out, config, None, "cpu")
+    last, previous = out / "last.safetensors", out / "previous.safetensors"
+    # The end of the first epoch was one more checkpoint after the second step.
+    assert [load_checkpoint(path).position.step for path in (previous, last)] == [2, 3]
+    os.truncate(last, 100_000)
+    found = last_checkpoint(out)
+    assert found.position.step == 2
+    assert str(last) in found.damage
+    with monkeypatch.context() as patch:
+        stop_at(patch, 1)
+        with pytest.raises(Stop):
+            train("tiny", samples, out, config, None, "cpu", resume=True)
+    assert load_checkpoint(last).position.step == 2  # the whole one stays
+    again = train("tiny", samples, out, config, None, "cpu", resume=True)
+    assert again.weights.read_bytes() == whole.weights.read_bytes()
+    assert last.read_bytes() == (tmp_path / "whole" / last.name).read_bytes()
+    assert not previous.exists()
+    last.write_bytes(b"")
+    previous.write_bytes(b"")
+    with pytest.raises(InputError, match=r"last\.safetensors.*start another run"):
+        last_checkpoint(out)
