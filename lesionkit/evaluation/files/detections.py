@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -34,6 +35,7 @@ WHAT = (
     "detections (detections.json of lesionkit eval, COCO results, or CSV with "
     "file_name,x1,y1,x2,y2,score)"
 )
+_ON_DISK = re.compile(r"^([^/]+)/(\d+\.png)$")
 
 
 def write_detections(
@@ -67,8 +69,10 @@ def read_detections(path: str | os.PathLike, truth: Truth) -> list[np.ndarray]:
       category; image ids are those of the truth if it is COCO's too, else file names;
     - CSV with the columns file_name,x1,y1,x2,y2,score, others are ignored.
 
-    An image without detections may be left out. With DL_info.csv as truth, detections on images
-    of the split whose boxes are all possibly noisy are left out.
+    Images are named as in the truth, or in the other of DeepLesion's two ways: a slice's file on
+    a disk, 000001_01_01/109.png, is 000001_01_01_109.png of DL_info.csv. An image without
+    detections may be left out. With DL_info.csv as truth, detections on images of the split whose
+    boxes are all possibly noisy are left out.
 
     Raises:
         InputError: the file is none of these, an entry is wrong, or an image is not in the truth
@@ -84,16 +88,29 @@ def read_detections(path: str | os.PathLike, truth: Truth) -> list[np.ndarray]:
         found = _from_own(path, content.get("images"))
     else:
         raise InputError(f"{path}: {_kind(content)}; give {WHAT}")
-    index_of = {name: index for index, name in enumerate(truth.file_names)}
+    index_of = _places_in(truth, found.places)
     if unknown := [name for name in found.places if name not in index_of]:
         not_counted = _not_counted(truth)
         for name in unknown:
-            if name not in not_counted:
+            if _in_a_row(name) not in not_counted:
                 raise InputError(f"{path}, {found.places[name]}: {_stranger(name, truth)}")
     image = np.array([index_of.get(name, -1) for name in found.names], dtype=np.int64)
     order = np.argsort(image, kind="stable")
     bounds = np.searchsorted(image[order], np.arange(len(truth.file_names) + 1)).tolist()
     return [found.values[order[a:b]] for a, b in pairwise(bounds)]
+
+
+def _places_in(truth: Truth, names: Iterable[str]) -> dict[str, int]:
+    """Which of the truth's images each name means; unknown ones are left out."""
+    same = {name: index for index, name in enumerate(truth.file_names)}
+    in_a_row = {_in_a_row(name): index for name, index in same.items()}
+    places = {name: same.get(name, in_a_row.get(_in_a_row(name))) for name in names}
+    return {name: index for name, index in places.items() if index is not None}
+
+
+def _in_a_row(name: str) -> str:
+    """DL_info.csv's name of a slice that is named as on a disk; other names as they are."""
+    return _ON_DISK.sub(r"\1_\2", name)
 
 
 def _kind(content: object) -> str:
