@@ -159,7 +159,7 @@ OWN = {"format": "lesionkit-dataset-detections-1"}
     [
         ("", ["empty", "detections.json"]),
         (" \n", ["empty", "detections.json"]),
-        (",\n,", ["line 1", "no column file_name"]),
+        (",\n,", ["empty", "detections.json"]),
         ("file_name,x1\rx", ["line 1", "no column"]),
         (HEADER + '"a.png,1', ["line 2", "1 values"]),
         ("\x89PNG\x00", ["no column", "score"]),

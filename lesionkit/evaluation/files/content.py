@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -57,17 +57,20 @@ def read_content(path: str | os.PathLike, what: str) -> object:
     Raises InputError for a file that cannot be read or is neither.
     """
     path = Path(path)
+    empty = f"{path}: empty; give a file of {what}"
+    if path.is_file() and path.stat().st_size == 0:
+        raise InputError(empty)
     with reading(path, f"give a file of {what}"):
         content = path.read_bytes()
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a text file ({error}); give one of {what}") from error
-    if not text.strip():
-        raise InputError(f"{path}: empty; give a file of {what}")
-    if text.lstrip()[0] not in "{[":
-        _, header = next(csv_rows(path, text), (1, []))
-        return Table(path, text, tuple(name.lower() for name in header))
+    if text.lstrip()[:1] not in ("{", "["):
+        line, header = next(csv_rows(path, text), (1, None))
+        if header is None:
+            raise InputError(empty)
+        return Table(path, text, _column_names(f"{path}, line {line}", header))
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -76,6 +79,20 @@ def read_content(path: str | os.PathLike, what: str) -> object:
         ) from error
     except (RecursionError, ValueError) as error:  # nested too deep; a number of too many digits
         raise InputError(f"{path}: not usable JSON ({error}); write it again") from error
+
+
+def _column_names(where: str, header: Sequence[str]) -> tuple[str, ...]:
+    columns = tuple(name.lower() for name in header)
+    for delimiter, name in ((";", "semicolons"), ("\t", "tabs")):
+        if len(columns) == 1 and delimiter in columns[0]:
+            raise InputError(f"{where}: columns are divided by {name}; write commas in their place")
+    for name in filter(None, columns):
+        if columns.count(name) > 1:
+            raise InputError(
+                f"{where}: {columns.count(name)} columns have the name {name}; remove or rename "
+                "all but one"
+            )
+    return columns
 
 
 def numbers(path: Path, line: int, names: Sequence[str], values: Sequence[str]) -> list[float]:
@@ -93,8 +110,33 @@ def numbers(path: Path, line: int, names: Sequence[str], values: Sequence[str]) 
 
 
 def is_number(value: object) -> bool:
-    """Whether it is a finite number that a float can hold."""
-    return isinstance(value, int | float) and -1e300 < value < 1e300
+    """Whether it is a finite number that a float can hold; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1e300 < value < 1e300
+
+
+def is_identity(value: object) -> bool:
+    """Whether it can tell images or patients apart: a whole number or text."""
+    return isinstance(value, int | str) and not isinstance(value, bool) and value != ""
+
+
+def check_type(image_id: int | str, known: Iterable[int | str], where: str, path: Path) -> None:
+    """Raise InputError if ``path`` has this id, which is none of ``known``, in the other type."""
+    for other in known:
+        if str(other) == str(image_id):
+            kinds = ("text", "a number") if isinstance(image_id, str) else ("a number", "text")
+            raise InputError(
+                f"{where}: image_id {json.dumps(image_id)} is {kinds[0]}, but {kinds[1]} as the "
+                f"image's id in {path}; write {json.dumps(other)}"
+            )
+
+
+def check_pixels(path: Path, boxes: np.ndarray) -> None:
+    """Raise InputError if the boxes [n, 4] of a whole file seem to be fractions of the image."""
+    if len(boxes) and np.abs(boxes).max() <= 1.5 and np.any(boxes % 1):
+        raise InputError(
+            f"{path}: no box reaches beyond 1.5 pixels; if they are fractions of the image, "
+            "multiply them by its width and height in pixels"
+        )
 
 
 def check_corners(box: Sequence[float], where: str) -> None:

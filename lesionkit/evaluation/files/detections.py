@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,10 @@ from lesionkit.evaluation.files.content import (
     COORDINATES,
     Table,
     check_corners,
+    check_pixels,
+    check_type,
     coco_boxes,
+    is_identity,
     is_number,
     numbers,
     read_content,
@@ -76,7 +79,7 @@ def read_detections(path: str | os.PathLike, truth: Truth) -> list[np.ndarray]:
 
     Raises:
         InputError: the file is none of these, an entry is wrong, or an image is not in the truth
-            (the line or entry is named).
+            (the line or entry is named), or all boxes are fractions of the image.
     """
     path = Path(path)
     content = read_content(path, WHAT)
@@ -88,6 +91,7 @@ def read_detections(path: str | os.PathLike, truth: Truth) -> list[np.ndarray]:
         found = _from_own(path, content.get("images"))
     else:
         raise InputError(f"{path}: {_kind(content)}; give {WHAT}")
+    check_pixels(path, found.values[:, :4])
     index_of = _places_in(truth, found.places)
     if unknown := [name for name in found.places if name not in index_of]:
         not_counted = _not_counted(truth)
@@ -124,9 +128,11 @@ def _kind(content: object) -> str:
 
 def _stranger(name: str, truth: Truth) -> str:
     of_split = f"split {truth.split} of " if truth.split not in (None, "all") else ""
+    by = "" if truth.split_file is None else f" by {truth.split_file}"
+    other = "correct the name" if truth.split is None else "choose another --split"
     return (
-        f"image {name!r} is not in {of_split}{truth.path}; its images have names such as "
-        f"{truth.file_names[0]!r}"
+        f"image {name!r} is not in {of_split}{truth.path}{by}, whose images have names such as "
+        f"{truth.file_names[0]!r}; {other}, or leave its boxes out"
     )
 
 
@@ -137,7 +143,13 @@ def _not_counted(truth: Truth) -> set[str]:
     from lesionkit.data.deeplesion import DeepLesion
 
     split = None if truth.split == "all" else truth.split
-    every = DeepLesion(truth.path.parent, split=split, csv=truth.path, drop_noisy=False)
+    every = DeepLesion(
+        truth.path.parent,
+        split=split,
+        drop_noisy=False,
+        csv=truth.path,
+        split_file=truth.split_file,
+    )
     return {record.file_name for record in every} - set(truth.file_names)
 
 
@@ -182,6 +194,9 @@ def _from_own(path: Path, images: object) -> _Found:
             values.append(as_detections(image, name))
         except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{where}: {error}; correct it") from error
+        values_in_it = (*chain.from_iterable(image["boxes"]), *image["scores"])
+        if wrong := [value for value in values_in_it if not is_number(value)]:
+            raise InputError(f"{where}: boxes and scores must be numbers, got {wrong[0]!r}")
         names += [name] * len(values[-1])
         for box in values[-1].tolist():
             check_corners(box, where)
@@ -204,13 +219,16 @@ def _from_coco(path: Path, results: list, truth: Truth) -> _Found:
 
 def _coco_image(identity: object, where: str, truth: Truth) -> str:
     """The file name of the image that a result is of."""
-    if not isinstance(identity, int | str):
-        raise InputError(f"{where}: image_id must be a number or text, got {identity!r}")
+    if not is_identity(identity):
+        raise InputError(f"{where}: image_id must be a whole number or text, got {identity!r}")
     if identity in truth.image_ids:
         return truth.file_names[truth.image_ids[identity]]
-    if isinstance(identity, str):
+    if isinstance(identity, str) and not (truth.image_ids and identity.isdecimal()):
         return identity
+    if identity in truth.file_names:
+        return identity
+    check_type(identity, truth.image_ids, where, truth.path)
     remedy = "name images by file_name or give the COCO annotations as truth"
     if truth.image_ids:
         remedy = "correct it or give the annotations that it belongs to"
-    raise InputError(f"{where}: image_id {identity} is not in {truth.path}; {remedy}")
+    raise InputError(f"{where}: image_id {identity!r} is not in {truth.path}; {remedy}")

@@ -13,7 +13,10 @@ from lesionkit.evaluation.files.content import (
     COORDINATES,
     Table,
     check_corners,
+    check_pixels,
+    check_type,
     coco_boxes,
+    is_identity,
     numbers,
     read_content,
 )
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 WHAT = "ground truth (DL_info.csv, COCO annotations, or CSV with file_name,x1,y1,x2,y2)"
 _IN_PIXELS = "give pixels, no fractions of the image, or remove it"
+_OF_DL_INFO = ("file_name", "bounding_boxes")
+_KEEP_ONE = "it would count twice, so remove one of them"
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +42,7 @@ class Truth:
         records: DeepLesion's records of the images, None for other formats.
         image_ids: COCO's image ids and the places of their images; empty for other formats.
         split: of DL_info.csv, "all" for all of it.
+        split_file: the file that says what is in it, if DL_info.csv itself does not.
     """
 
     path: Path
@@ -46,9 +52,12 @@ class Truth:
     records: "tuple[KeySlice, ...] | None" = None
     image_ids: dict[Hashable, int] = field(default_factory=dict)
     split: str | None = None
+    split_file: Path | None = None
 
 
-def read_truth(path: str | os.PathLike, split: str = "test") -> Truth:
+def read_truth(
+    path: str | os.PathLike, split: str = "test", split_file: str | os.PathLike | None = None
+) -> Truth:
     """Ground truth from a file, whose format is told by its content:
 
     - DeepLesion's DL_info.csv: the images of ``split``, without boxes marked possibly noisy and
@@ -61,31 +70,39 @@ def read_truth(path: str | os.PathLike, split: str = "test") -> Truth:
     Args:
         path: the file.
         split: "train", "val", "test" or "all"; for DL_info.csv alone.
+        split_file: splits of one's own, as ``DeepLesion`` takes them; for DL_info.csv alone.
 
     Raises:
-        InputError: the file is none of these, or an entry is wrong (the line or entry is named),
-            or there is no lesion.
+        InputError: the file is none of these, or an entry is wrong or there twice (the line or
+            entry is named), or there is no lesion, or all boxes are fractions of the image.
     """
     path = Path(path)
     content = read_content(path, WHAT)
-    if isinstance(content, Table):
-        truth = _from_table(content, split)
+    is_dl_info = isinstance(content, Table) and set(_OF_DL_INFO) <= set(content.columns)
+    if split_file is not None and not is_dl_info:
+        raise InputError(f"{split_file}: splits are for DL_info.csv, which {path} is not")
+    if is_dl_info:
+        truth = _from_dl_info(path, split, split_file)
+    elif isinstance(content, Table):
+        truth = _from_table(content)
     elif isinstance(content, dict) and {"images", "annotations"} <= set(content):
         truth = _from_coco(path, content)
     else:
         raise InputError(f"{path}: JSON, but not COCO annotations; give {WHAT}")
     if not any(map(len, truth.boxes)):
-        raise InputError(f"{path}: no lesion in it{_of_split(truth)}; sensitivity is undefined")
+        raise InputError(
+            f"{path}: no lesion in it{_of_split(truth)}, so sensitivity is undefined; give {WHAT}"
+        )
+    check_pixels(path, np.concatenate(truth.boxes))
     return truth
 
 
 def _of_split(truth: Truth) -> str:
-    return "" if truth.split in (None, "all") else f" of split {truth.split} (--split)"
+    split = "" if truth.split in (None, "all") else f" of split {truth.split} (--split)"
+    return split + ("" if truth.split_file is None else f" by {truth.split_file}")
 
 
-def _from_table(table: Table, split: str) -> Truth:
-    if {"file_name", "bounding_boxes"} <= set(table.columns):
-        return _from_dl_info(table.path, split)
+def _from_table(table: Table) -> Truth:
     missing = [name for name in ("file_name", *COORDINATES) if name not in table.columns]
     if missing:
         raise InputError(
@@ -94,8 +111,9 @@ def _from_table(table: Table, split: str) -> Truth:
     if "score" in table.columns:
         raise InputError(f"{table.path}: has scores, so it holds detections; give {WHAT}")
     has_patient = "patient" in table.columns
-    boxes: dict[str, list[list[float]]] = {}
+    boxes: dict[str, list[tuple[float, ...]]] = {}
     patients: dict[str, str] = {}
+    lines: dict[tuple[str, tuple[float, ...]], int] = {}
     for line, (name, *values) in table.rows(
         ["file_name", *COORDINATES, *(["patient"] if has_patient else [])]
     ):
@@ -106,12 +124,22 @@ def _from_table(table: Table, split: str) -> Truth:
         if patients.setdefault(name, patient) != patient:
             raise InputError(f"{where}: {name} is of patient {patients[name]} above; correct one")
         own = boxes.setdefault(name, [])
-        if any(values):
-            own.append(numbers(table.path, line, COORDINATES, values))
-            check_corners(own[-1], where)
-            x1, y1, x2, y2 = own[-1]
+        box = tuple(numbers(table.path, line, COORDINATES, values)) if any(values) else ()
+        if above := lines.get((name, box)):
+            what = "with the same box" if box else "without a box"
+            raise InputError(f"{where}: {name} {what}, as in line {above}; {_KEEP_ONE}")
+        if (own and not box) or (name, ()) in lines:
+            raise InputError(
+                f"{where}: {name} has a row with a box and one without, which says that it has no "
+                "lesion; remove one of them"
+            )
+        lines[name, box] = line
+        if box:
+            check_corners(box, where)
+            x1, y1, x2, y2 = box
             if x2 < x1 or y2 < y1:
-                raise InputError(f"{where}: box {own[-1]} has less than a pixel; {_IN_PIXELS}")
+                raise InputError(f"{where}: box {list(box)} has less than a pixel; {_IN_PIXELS}")
+            own.append(box)
     return Truth(
         path=table.path,
         file_names=tuple(boxes),
@@ -120,10 +148,12 @@ def _from_table(table: Table, split: str) -> Truth:
     )
 
 
-def _from_dl_info(path: Path, split: str) -> Truth:
+def _from_dl_info(path: Path, split: str, split_file: str | os.PathLike | None) -> Truth:
     from lesionkit.data.deeplesion import DeepLesion
 
-    dataset = DeepLesion(path.parent, split=None if split == "all" else split, csv=path)
+    dataset = DeepLesion(
+        path.parent, split=None if split == "all" else split, csv=path, split_file=split_file
+    )
     records = tuple(dataset)
     return Truth(
         path=path,
@@ -132,6 +162,7 @@ def _from_dl_info(path: Path, split: str) -> Truth:
         patients=np.array([record.patient for record in records]),
         records=records,
         split=split,
+        split_file=None if split_file is None else Path(split_file),
     )
 
 
@@ -145,23 +176,36 @@ def _from_coco(path: Path, content: dict) -> Truth:
     for index, image in enumerate(images):
         identity, name = image.get("id"), image.get("file_name")
         where = f"{path}, images[{index}]"
-        if not isinstance(identity, int | str) or not isinstance(name, str) or not name:
-            raise InputError(f"{where}: must have an id and a file_name, has {sorted(image)}")
+        if not is_identity(identity) or not isinstance(name, str) or not name:
+            raise InputError(
+                f"{where}: must have an id, a whole number or text, and a file_name, got "
+                f"{identity!r} and {name!r}"
+            )
         if identity in places or name in names:
             raise InputError(f"{where}: id {identity!r} or file_name {name!r} is there twice")
         places[identity] = names[name] = index
     corners = coco_boxes(annotations, "annotations", path)
     boxes: list[list[np.ndarray]] = [[] for _ in images]
+    first: dict[tuple, int] = {}
     for index, (annotation, box) in enumerate(zip(annotations, corners, strict=True)):
         where, image = f"{path}, annotations[{index}]", annotation.get("image_id")
-        if not isinstance(image, int | str) or image not in places:
-            raise InputError(f"{where}: image_id {image!r} is the id of none of the images")
+        if not is_identity(image):
+            raise InputError(f"{where}: image_id must be a whole number or text, got {image!r}")
+        if image not in places:
+            check_type(image, places, where, path)
+            raise InputError(
+                f"{where}: image_id {image!r} is the id of none of the images; correct it or add "
+                "the image"
+            )
         if annotation.get("iscrowd"):
             raise InputError(f"{where}: is a crowd, which FROC has no place for; remove it")
         if min(annotation["bbox"][2:]) < 1:
             raise InputError(
                 f"{where}: box {annotation['bbox']} has less than a pixel; {_IN_PIXELS}"
             )
+        same = first.setdefault((image, *box.tolist()), index)
+        if same != index:
+            raise InputError(f"{where}: the same box as annotations[{same}]; {_KEEP_ONE}")
         boxes[places[image]].append(box)
     return Truth(
         path=path,
@@ -178,10 +222,10 @@ def _coco_patients(path: Path, images: Sequence[dict]) -> np.ndarray | None:
         if all(patient is None for patient in patients):
             continue
         for index, patient in enumerate(patients):
-            if not isinstance(patient, int | str) or patient == "":
+            if not is_identity(patient):
                 raise InputError(
-                    f"{path}, images[{index}]: {key} must be a number or text, as other images "
-                    f"have it, got {patient!r}"
+                    f"{path}, images[{index}]: {key} must be a whole number or text, as it is of "
+                    f"other images, got {patient!r}"
                 )
         return np.array([str(patient) for patient in patients])
     return None
