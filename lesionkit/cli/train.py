@@ -57,6 +57,14 @@ def train(
             help="CSV with columns slice,x1,y1,x2,y2: 0-based slice and pixels, ends included.",
         ),
     ] = None,
+    split_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--split-file",
+            help="CSV with patient or file_name, and split (train, val or test), in place of the "
+            "splits in DL_info.csv.",
+        ),
+    ] = None,
     preset: Annotated[
         str | None, typer.Option("--preset", help="Which detector. [default: 3dce_cs_att]")
     ] = None,
@@ -120,7 +128,8 @@ def train(
     from lesionkit.training.checkpoint import last_checkpoint
 
     stopped, kept = _stopped_run(out, overwrite) if resume else (None, {})
-    sources = _sources({"data": data, "scan": scan, "boxes": boxes}, kept, stopped)
+    given = {"data": data, "split_file": split_file, "scan": scan, "boxes": boxes}
+    sources = _sources(given, kept, stopped)
     options = {
         "detector.preprocessing.num_images": _images(slices),
         "detector.backbone_input": backbone_input,
@@ -159,6 +168,7 @@ def _run(
 
     from lesionkit.cli.output import check_output, result_folder
     from lesionkit.training import train as train_detector
+    from lesionkit.training.checkpoint import Run
     from lesionkit.training.distributed import local_ranks, rank
 
     is_first = rank() == 0
@@ -170,6 +180,8 @@ def _run(
     chosen = choose_device(device)
     limit_threads(run.detector.backbone)
     training, validation = _samples(**sources, preprocessing=run.detector.preprocessing)
+    if checkpoint:
+        checkpoint.check(Run(run.detector, run.training, training, validation))
     cache = run.training.cache_gib * 2**30 / local_ranks()
     with _progress("preparing samples") as update:
         kept = training.preload(cache, update)
@@ -297,16 +309,16 @@ def _stopped_run(out: Path, overwrite: bool) -> tuple[Path | None, dict[str, Any
 def _sources(
     given: Mapping[str, Path | None], kept: Mapping[str, Any], stopped: Path | None
 ) -> dict[str, Path]:
-    """Where samples come from: as given, else as in the run that is resumed."""
-    sources = {name: path for name, path in given.items() if path is not None}
+    """Where samples come from, as absolute paths: as given, else as in the run that is resumed."""
+    sources = {name: path.resolve() for name, path in given.items() if path is not None}
     if not stopped:
         return sources
     of_run = {name: Path(kept[name]) for name in given if name in kept}
     for name, path in sources.items():
         if of_run.get(name) != path:
             raise InputError(
-                f"--{name} {path}: the run in {stopped} has {of_run.get(name)}; resume it with "
-                "the same"
+                f"--{name.replace('_', '-')} {given[name]}: the run in {stopped} has "
+                f"{of_run.get(name)}; resume it with the same"
             )
     return of_run
 
@@ -331,6 +343,7 @@ def _samples(
     data: Path | None = None,
     scan: Path | None = None,
     boxes: Path | None = None,
+    split_file: Path | None = None,
     *,
     preprocessing: "Preprocessing",
 ) -> "tuple[Samples, Samples | None]":
@@ -339,15 +352,21 @@ def _samples(
     from lesionkit.training import deeplesion_samples, read_boxes, scan_samples
 
     if data is not None and scan is None and boxes is None:
-        training, validation = (DeepLesion(data, split=split) for split in ("train", "val"))
+        training, validation = (
+            DeepLesion(data, split=split, split_file=split_file) for split in ("train", "val")
+        )
         if not len(training):
-            raise InputError(f"--data {data}: no training lesions (Train_Val_Test = 1)")
+            raise InputError(
+                f"--split-file {split_file}: has no training lesions (split train)"
+                if split_file
+                else f"--data {data}: no training lesions (Train_Val_Test = 1)"
+            )
         return (
             deeplesion_samples(training, preprocessing),
             deeplesion_samples(validation, preprocessing) if len(validation) else None,
         )
-    if data is None and scan is not None and boxes is not None:
+    if data is None and split_file is None and scan is not None and boxes is not None:
         with _progress(f"reading {scan}"):
             volume = read_ct(scan)
         return scan_samples(volume, read_boxes(boxes, volume), preprocessing), None
-    raise InputError("give either --data, or --scan with --boxes")
+    raise InputError("give either --data, alone or with --split-file, or --scan with --boxes")

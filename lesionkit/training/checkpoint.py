@@ -24,10 +24,12 @@ from lesionkit.models import DetectorConfig, LesionDetector, load_detector, save
 from lesionkit.models.weights import load_beside
 from lesionkit.training.config import TrainingConfig
 from lesionkit.training.run_config import different_key
+from lesionkit.training.samples import Samples
 
 CHECKPOINT = "last.safetensors"
 PREVIOUS = "previous.safetensors"
 _OPTIMIZER, _RANDOM = "optimizer.", "random."
+_ANNOTATIONS = {"annotations.training": "training", "annotations.validation": "validation"}
 
 
 @dataclass
@@ -48,19 +50,26 @@ class Position:
 
 @dataclass(frozen=True)
 class Run:
-    """What must be the same for a run to go on: how many samples there are, and the configs."""
+    """What must be the same for a run to go on: the configs and what the samples show."""
 
     detector: DetectorConfig
     training: TrainingConfig
-    samples: int
-    validation_samples: int
+    samples: Samples
+    validation: Samples | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON keeps."""
         return {
             "detector": self.detector.to_dict(),
             "training": self.training.to_dict(),
-            "samples": {"training": self.samples, "validation": self.validation_samples},
+            "samples": {
+                "training": len(self.samples),
+                "validation": len(self.validation or ()),
+            },
+            "annotations": {
+                "training": self.samples.annotations,
+                "validation": self.validation.annotations if self.validation else "",
+            },
         }
 
 
@@ -122,6 +131,12 @@ class Checkpoint:
         """Raise InputError, naming the key, unless it is a checkpoint of ``run``."""
         if found := different_key(self.run, run.to_dict()):
             key, kept, given = found
+            if key in _ANNOTATIONS:
+                raise InputError(
+                    f"{self.path}: the annotations of the {_ANNOTATIONS[key]} samples (file names, "
+                    "boxes, splits, slices) are not those that the run began with; resume it with "
+                    "those, or start another run"
+                )
             raise InputError(
                 f"{self.path}: its run has {key}={kept}, not {given}; resume it with the same, or "
                 "start another run"

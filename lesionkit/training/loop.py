@@ -103,7 +103,7 @@ def train(
         fabric=fabric,
         detector=model,
         optimizer=optimizer,
-        run=Run(model.config, config, len(training), len(validation or ())),
+        run=Run(model.config, config, training, validation),
         samples=Augmented(training, config),
         validation=validation or None,
         batch_size=batch_size,

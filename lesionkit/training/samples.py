@@ -1,5 +1,6 @@
 """Prepared samples to train on, from DeepLesion or from marked slices of one scan."""
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -42,11 +43,13 @@ class Sample:
 class Samples(Dataset[Sample]):
     """``count`` samples made by ``prepare(index)``; :meth:`preload` keeps as many as fit.
 
-    For worker processes ``prepare`` must be picklable.
+    For worker processes ``prepare`` must be picklable. ``annotations`` is a digest of what is
+    marked where, by which a run that is resumed tells whether it has been edited.
     """
 
-    def __init__(self, count: int, prepare: Callable[[int], Sample]) -> None:
+    def __init__(self, count: int, prepare: Callable[[int], Sample], annotations: str = "") -> None:
         self._prepare = prepare
+        self.annotations = annotations
         self._kept: list[Sample | None] = [None] * count
 
     def __len__(self) -> int:
@@ -75,7 +78,10 @@ class Samples(Dataset[Sample]):
 def deeplesion_samples(dataset: DeepLesion, preprocessing: Preprocessing) -> Samples:
     """The key-slice images of a DeepLesion data set."""
 
-    return Samples(len(dataset), partial(_of_dataset, dataset, preprocessing))
+    fields = ("file_name", "box", "split", "key_slice", "slice_range", "spacing")
+    table = dataset.lesions
+    annotations = _digest({name: table.column(name) for name in fields})
+    return Samples(len(dataset), partial(_of_dataset, dataset, preprocessing), annotations)
 
 
 def scan_samples(
@@ -83,7 +89,18 @@ def scan_samples(
 ) -> Samples:
     """Slices of one scan, with the boxes [g, 4] of each: slice index to pixels."""
     marked = [(key, boxes[key]) for key in sorted(boxes)]
-    return Samples(len(marked), partial(_of_scan, volume, marked, preprocessing))
+    annotations = _digest({str(key): key_boxes for key, key_boxes in marked})
+    return Samples(len(marked), partial(_of_scan, volume, marked, preprocessing), annotations)
+
+
+def _digest(columns: Mapping[str, np.ndarray]) -> str:
+    """The SHA-256 of arrays and their names, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, column in columns.items():
+        text = column.dtype.kind == "U"  # whose bytes depend on the longest
+        content = "\n".join(column.tolist()).encode() if text else column.tobytes()
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
 
 
 def _of_dataset(dataset: DeepLesion, preprocessing: Preprocessing, index: int) -> Sample:

@@ -75,8 +75,9 @@ def test_from_one_scan(series, tmp_path):
         (["--device", "tpu"], ["--device tpu"]),
         (["--device", "cuda:"], ["--device"]),
         (["--device", "cuda:99"], ["--device cuda:99", "--device cpu"]),
-        (["--boxes", "b.csv"], ["either --data, or --scan with --boxes"]),
+        (["--boxes", "b.csv"], ["either --data", "or --scan with --boxes"]),
         (["--data", "nowhere"], ["nowhere"]),
+        (["--split-file", "none.csv"], ["none.csv", "No such file"]),
         (["--backbone", "x"], ["--backbone"]),
     ],
 )

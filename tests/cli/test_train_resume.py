@@ -1,5 +1,6 @@
 """``lesionkit train --resume``, and where its config comes from."""
 
+import csv
 import json
 import os
 from dataclasses import replace
@@ -8,8 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from lesionkit.data import DeepLesion
+from lesionkit.data.deeplesion import read_dl_info
 from lesionkit.models import load_detector
 from lesionkit.training import TRAINING_PRESETS, loop
+from lesionkit.training.checkpoint import load_checkpoint
 
 from .lk import assert_refused, lesionkit, tree
 
@@ -117,6 +121,54 @@ def test_another_run_is_refused(stopped, options, words):
     before = tree(stopped)
     assert_refused(lesionkit("train", "--resume", "--out", stopped, *options), *words)
     assert tree(stopped) == before
+
+
+def test_other_names_of_the_same_place(data, stopped, monkeypatch):
+    monkeypatch.chdir(data.parent)
+    code, _, err = lesionkit("train", "--resume", "--out", stopped, "--data", data.name)
+    assert code == 0, err
+
+
+def test_own_splits(data, stopped, tmp_path):
+    """They are the run's own, and a run that is resumed does not go on with others."""
+    lesions = read_dl_info(data / "DL_info.csv")
+    patients = dict(zip(lesions.column("patient"), lesions.column("split"), strict=True))
+    swapped = {1: "val", 2: "train", 3: "test"}
+    path, out = tmp_path / "splits.csv", tmp_path / "own"
+    rows = [f"{patient},{swapped[split]}\n" for patient, split in patients.items()]
+    path.write_text("patient,split\n" + "".join(rows))
+    arguments = ("train", "--out", out, "--data", data, "--split-file", path, *OPTIONS)
+    code, _, err = lesionkit(*arguments, "--epochs", 1)
+    assert code == 0, err
+    assert json.loads((out / "config.json").read_text())["arguments"]["split_file"] == str(path)
+    kept = load_checkpoint(out / "last.safetensors").run
+    ours = {name: DeepLesion(data, split=name, split_file=path) for name in ("train", "val")}
+    assert kept["samples"] == {"training": len(ours["train"]), "validation": len(ours["val"])}
+    other = load_checkpoint(stopped / "unfinished" / "last.safetensors").run
+    assert kept["annotations"]["training"] != other["annotations"]["training"]
+    again = ("train", "--resume", "--out", stopped)
+    assert_refused(lesionkit(*again, "--split-file", path), f"--split-file {path}", "has None")
+
+
+def test_edited_boxes(data, tmp_path, stopped, monkeypatch):
+    monkeypatch.setattr(
+        "lesionkit.training.Samples.preload", lambda *_: pytest.fail("samples were prepared")
+    )
+    info = data / "DL_info.csv"
+    before = info.read_text()
+    with open(info, newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    for row in rows:
+        row["Bounding_boxes"] = "1, " + row["Bounding_boxes"].partition(", ")[2]
+    try:
+        with open(info, "w", newline="") as stream:
+            writer = csv.DictWriter(stream, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+        result = lesionkit("train", "--resume", "--out", stopped)
+    finally:
+        info.write_text(before)
+    assert_refused(result, "last.safetensors", "annotations of the training samples")
 
 
 def test_several_stopped_runs(stopped):

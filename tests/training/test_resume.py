@@ -127,6 +127,15 @@ def test_other_samples_are_refused(tmp_path, samples):
         train("tiny", samples, tmp_path, replace(CONFIG, epochs=1), samples, "cpu", resume=True)
 
 
+def test_edited_annotations_are_refused(tmp_path, samples):
+    config = replace(CONFIG, epochs=1)
+    train("tiny", samples, tmp_path, config, None, "cpu")
+    marked = dict.fromkeys((2, 3, 4, 5), BALL_BOX + 1)
+    edited = scan_samples(ball_scan(), marked, PRESETS["tiny"].preprocessing)
+    with pytest.raises(InputError, match="the annotations of the training samples"):
+        train("tiny", edited, tmp_path, config, None, "cpu", resume=True)
+
+
 def test_costs_may_change():
     old = {"training": {"epochs": 1, "workers": 0, "cache_gib": 2}, "milestones": (4, 5)}
     new = {"training": {"epochs": 1, "workers": 4, "cache_gib": 9}, "milestones": [4, 5]}
