@@ -21,7 +21,9 @@ class TrainingConfig:
         when it is short.
     optimizer: "sgd" (with ``momentum``) or "adamw".
     learning_rate: at its highest; biases take twice that and no weight decay (3DCE).
-    schedule: "step" (times 0.1 after each of ``milestones``, in epochs) or "cosine" (to 0).
+    momentum: of "sgd" alone.
+    schedule: "step" (times 0.1 after each of ``milestones``) or "cosine" (to 0).
+    milestones: epochs, of "step" alone; those beyond the last epoch change nothing.
     warmup_steps: steps over which the rate rises from 0.
     gradient_clip: limit of each element of the gradient, of its true value in "16-mixed" too.
     flip: whether samples are mirrored left to right half of the time (3DCE: never).

@@ -1,6 +1,7 @@
 """The config of a run: a preset, a YAML file and ``key=value`` overrides, checked as one."""
 
 import difflib
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,7 +44,9 @@ def read_run_config(
             is resumed.
 
     Raises:
-        InputError: no such file, no YAML, an unknown key (naming the nearest one) or a wrong value.
+        InputError: no such file, no YAML, an unknown key (naming the nearest one), a wrong value,
+            or one other than the preset's that would change nothing (momentum without sgd,
+            milestones of another schedule than "step" or beyond the last epoch).
         ModuleNotFoundError: OmegaConf is not installed.
     """
     from omegaconf import OmegaConf
@@ -69,6 +72,7 @@ def read_run_config(
         given.pop("preset", None)
         _check_keys(given, known)
         whole = OmegaConf.to_container(OmegaConf.merge(known, given))
+        _check_effect(given.get("training", {}), known["training"], whole["training"])
     except (OmegaConfBaseException, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -123,8 +127,52 @@ def _check_keys(given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
                 if value != {}:  # an empty mapping says nothing
                     raise InputError(f"config: {key} must be a mapping, got {value!r}")
                 continue
-            nearest = max(names, key=lambda name: _likeness(key, name))
-            raise InputError(f"config: unknown key {key}; did you mean {nearest}?")
+            raise InputError(f"config: unknown key {key}; {_nearest(key, known)}")
+        if isinstance(names[key], list | tuple) and not isinstance(value, list | tuple):
+            shown = ",".join(map(str, names[key]))
+            raise InputError(f"config: {key} must be a list such as [{shown}], got {value!r}")
+
+
+def _check_effect(
+    given: Mapping[str, Any], preset: Mapping[str, Any], whole: Mapping[str, Any]
+) -> None:
+    """Raise InputError for a choice of one's own that would change nothing."""
+    own = {name for name, value in given.items() if _as_json(value) != _as_json(preset[name])}
+    if "momentum" in own and whole["optimizer"] != "sgd":
+        raise InputError(
+            f"config: training.momentum is of sgd, and training.optimizer is {whole['optimizer']}; "
+            "leave it out, or set training.optimizer=sgd"
+        )
+    if "milestones" not in own:
+        return
+    milestones, epochs = whole["milestones"], whole["epochs"]
+    if whole["schedule"] != "step":
+        raise InputError(
+            f"config: training.milestones are of the step schedule, and training.schedule is "
+            f"{whole['schedule']}; leave them out, or set training.schedule=step"
+        )
+    numbers = all(isinstance(milestone, int | float) for milestone in milestones)
+    if numbers and isinstance(epochs, int):  # the config itself refuses the others
+        rising = all(a < b for a, b in itertools.pairwise(milestones))
+        if not rising or any(milestone >= epochs for milestone in milestones):
+            raise InputError(
+                f"config: training.milestones must rise and be below training.epochs={epochs}, "
+                f"got {list(milestones)}"
+            )
+
+
+def _nearest(key: str, known: Mapping[str, Any]) -> str:
+    """Which key was meant, first by its section: the nearest, or else what the section has."""
+    names = [name for name, _ in _flat(known)]
+    section, dot, rest = key.partition(".")
+    near = difflib.get_close_matches(section, known, 1)
+    if dot and near:
+        names = [name for name in names if name.startswith(f"{near[0]}.")]
+        key = f"{near[0]}.{rest}"
+        if not difflib.get_close_matches(rest, [n.partition(".")[2] for n in names]):
+            return f"{near[0]} has {', '.join(known[near[0]])}"
+    nearest = max(names, key=lambda name: _likeness(key, name))
+    return f"did you mean {nearest}?"
 
 
 def _likeness(key: str, name: str) -> float:
@@ -143,12 +191,16 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield key, value
 
 
+def _as_json(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
 def different_key(kept: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
     """The first dotted key that the two configs differ in, and both values; None if they agree.
 
     Keys that change nothing but the cost of a run may differ.
     """
-    old, new = (dict(_flat(json.loads(json.dumps(values)))) for values in (kept, given))
+    old, new = (dict(_flat(_as_json(values))) for values in (kept, given))
     for key in [*old, *(key for key in new if key not in old)]:
         if key not in _FREE and old.get(key) != new.get(key):
             return key, old.get(key), new.get(key)

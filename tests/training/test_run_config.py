@@ -42,7 +42,7 @@ def test_each_outdoes_the_one_before(tmp_path):
     assert (training.epochs, training.learning_rate, training.seed) == (3, 0.01, 9)
     assert training.milestones == (1,)
     assert training.weight_decay == TRAINING_PRESETS["3dce"].weight_decay
-    assert read_run_config("tiny", path).preset == "tiny"
+    assert read_run_config("tiny", path, overrides=["training.schedule=step"]).preset == "tiny"
     assert read_run_config("tiny", path, overrides=["preset=3dce_cs_att"]).detector.contextual
 
 
@@ -69,6 +69,14 @@ def test_a_resumed_run_keeps_its_own_choices():
     assert read_run_config(base=kept, overrides=["training.workers=2"]).training.workers == 2
 
 
+def test_a_preset_s_own_values_may_change_nothing():
+    """So that fewer epochs need no other milestones, and a whole config can be given back."""
+    assert read_run_config("3dce", overrides=["training.epochs=2"]).training.milestones == (4, 5)
+    tiny = TRAINING_PRESETS["tiny"]
+    options = {f"training.{name}": getattr(tiny, name) for name in ("momentum", "milestones")}
+    assert read_run_config("tiny", options=options).training == tiny
+
+
 @pytest.mark.parametrize(
     "overrides,message",
     [
@@ -77,6 +85,22 @@ def test_a_resumed_run_keeps_its_own_choices():
         (["num_images=5"], "did you mean detector.preprocessing.num_images"),
         (["detector.preprocessing.num_image=5"], "mean detector.preprocessing.num_images"),
         (["model.contextual=false"], "did you mean detector.contextual"),
+        (["detecter.contextuel=false"], "detecter.contextuel; did you mean detector.contextual"),
+        (["detecter.x=3"], "unknown key detecter.x; detector has preprocessing, "),
+        (["training.zzz=3"], "unknown key training.zzz; training has epochs, batch_size, "),
+        (["training.milestones=4"], r"training.milestones must be a list such as \[4,5\], got 4"),
+        (["detector.anchor_scales=2"], "detector.anchor_scales must be a list"),
+        (["training.milestones=[4,3]"], r"must rise and be below training.epochs=6, got \[4, 3\]"),
+        (["training.milestones=[4,6]"], "must rise and be below training.epochs=6"),
+        (["training.milestones=[a]"], "milestones must be numbers"),
+        (
+            ["training.milestones=[2]", "training.schedule=cosine"],
+            "training.milestones are of the step schedule, and training.schedule is cosine",
+        ),
+        (
+            ["training.momentum=0.5", "training.optimizer=adamw"],
+            "training.momentum is of sgd, and training.optimizer is adamw",
+        ),
         (["training.epochs"], "training.epochs: must be key=value"),
         (["=2"], "must be key=value"),
         (["training.epochs=two"], "training config: epochs must be a whole number, got 'two'"),
