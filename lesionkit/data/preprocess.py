@@ -42,8 +42,10 @@ class Preprocessing:
         interpolation: ``"exact"`` blends the two neighbours of every wanted position by its own
             distances. ``"legacy"`` does as the 3DCE code, which takes the weights of the first
             neighbour for all of them, so that at 5 mm the positions .4 .8 1.2 1.6 2.0 slices
-            become .4 .4 1.4 1.4 2.0. Published numbers of 3DCE and its successors rest on it.
-        crop: crop to the body seen on the key slice.
+            become .4 .4 1.4 1.4 2.0. Published numbers of 3DCE and its successors rest on it. The
+            two differ in nothing else.
+        crop: crop to the body seen on the key slice; the whole slice stays where that is less than
+            30 mm wide or high, with ``"legacy"`` too, although the 3DCE code has no such rule.
 
     Raises:
         ValueError: a field is out of range; the message names it.
