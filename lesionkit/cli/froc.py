@@ -1,6 +1,7 @@
 """``lesionkit froc``: the FROC of anyone's boxes."""
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,9 @@ from lesionkit.cli.options import MAX_SEED, Overwrite, folder
 from lesionkit.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from lesionkit.evaluation import Truth
     from lesionkit.evaluation.report import FrocOptions, FrocReport
 
 SPLITS = ("train", "val", "test", "all")
@@ -50,6 +54,13 @@ def froc(
     split: Annotated[
         str, typer.Option("--split", help="Of DL_info.csv: train, val, test or all.")
     ] = "test",
+    split_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--split-file",
+            help="CSV with patient or file_name, and split, in place of DL_info.csv's splits.",
+        ),
+    ] = None,
     mode: Annotated[
         str,
         typer.Option(
@@ -99,7 +110,8 @@ def froc(
 
     Boxes are 0-based pixels whose last pixel belongs to them; COCO's x,y,width,height and
     DL_info.csv's own count are converted. Formats are told by content. An image without
-    detections may be absent from the detections, but not from the truth.
+    detections may be absent from the detections, but not from the truth; 000001_01_01/109.png
+    is DL_info.csv's 000001_01_01_109.png.
     """
     from lesionkit.cli.output import check_output, result_folder
     from lesionkit.cli.progress import progress
@@ -124,19 +136,27 @@ def froc(
     if out is not None:
         check_output(out, overwrite, "froc", WRITES)
     with progress("reading"):
-        known = read_truth(truth, split)
+        known = read_truth(truth, split, split_file)
         if options.by and known.records is None:
             raise InputError(
                 f"--by: {truth} has no types, diameters and intervals; DL_info.csv has"
             )
         found = read_detections(detections, known)
         other = None if compare is None else read_detections(compare, known)
+    for path, boxes in ((detections, found), (compare, other)):
+        if path is not None:
+            _warn_of_other_places(path, boxes, known)
     with progress("measuring") as update:
         report = report_froc(
             found, known.boxes, options, known.patients, known.records, other, update
         )
     if out is not None:
-        files = {"detections": detections, "truth": truth, "compare": compare}
+        files = {
+            "detections": detections,
+            "truth": truth,
+            "compare": compare,
+            "split_file": split_file,
+        }
         arguments = {
             **{name: str(path) for name, path in files.items() if path},
             "split": known.split,
@@ -176,6 +196,23 @@ def write_report(folder: Path, report: "FrocReport", label: str, other: str | No
     write_curve(folder / "curve.csv", report.result)
     curves = {label: report.result} | ({other: report.other} if other else {})
     plot_froc(folder / "froc.png", curves, {label: report.intervals} if report.intervals else None)
+
+
+def _warn_of_other_places(path: Path, found: "list[np.ndarray]", known: "Truth") -> None:
+    """Say so where next to no image has a box that so much as touches a lesion."""
+    from lesionkit.evaluation import DetectionStatus, match_detections
+
+    both = [pair for pair in zip(found, known.boxes, strict=True) if len(pair[0]) and len(pair[1])]
+    if not both:
+        return
+    statuses = match_detections(*zip(*both, strict=True), iou_threshold=1e-300)
+    touched = sum(bool((status != DetectionStatus.FALSE_POSITIVE).any()) for status in statuses)
+    if touched < len(both) / 100:
+        print(
+            f"{path}: boxes touch a lesion on {touched} of the {len(both)} images that have both; "
+            f"are they x1, y1, x2, y2 in pixels of the images that {known.path} is about?",
+            file=sys.stderr,
+        )
 
 
 def _choose(option: str, value: str, allowed: tuple[str, ...]) -> None:

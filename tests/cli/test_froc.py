@@ -3,9 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from lesionkit.data import DeepLesion
+from lesionkit.data import DeepLesion, write_dl_info
 from lesionkit.evaluation import bootstrap_froc, froc
 
+from ..data.deeplesion.files import row
 from .lk import assert_refused, lesionkit, tree
 
 TRUTH = """file_name,patient,x1,y1,x2,y2
@@ -173,3 +174,46 @@ def test_bad_files(files):
     assert_refused(run(files, truth="found"), str(files / "found"), "scores")
     assert_refused(run(files, detections="truth"), str(files / "truth"), "score")
     assert_refused(run(files, detections="none"), str(files / "none"), "detections")
+
+
+def test_boxes_that_are_elsewhere_are_doubted(files):
+    far = FOUND.replace(",10,10,19,1", ",110,110,119,11")
+    (files / "far").write_text(far)
+    code, out, err = run(files, "--compare", files / "far")
+    assert code == 0
+    assert out.splitlines()[2].split()[-7:] == ["66.67"] * 7
+    (doubt,) = [line for line in err.splitlines() if "pixels" in line]
+    assert doubt.startswith(f"{files / 'far'}: boxes touch a lesion on 0 of the 3 images")
+
+    def is_doubted(boxes):
+        (files / "far").write_text(HEADER + boxes)
+        code, _, err = run(files, "--replicates", 0, detections="far")
+        assert code == 0
+        return "pixels" in err
+
+    assert is_doubted("a.png,110,10,119,19,1\n")
+    assert not is_doubted("a.png,110,10,119,19,1\nb.png,39,39,99,99,1\n")  # one pixel
+    assert not is_doubted("d.png,1,1,2,2,1\n")  # without a lesion, so there is no telling
+    assert not is_doubted("")
+    truth = "".join(f"{i}.png,10,10,19,19\n" for i in range(101))
+    (files / "truth").write_text("file_name,x1,y1,x2,y2\n" + truth)
+    boxes = ["0.png,10,10,19,19,1\n"] + [f"{i}.png,50,50,59,59,1\n" for i in range(1, 101)]
+    assert is_doubted("".join(boxes))
+    assert not is_doubted("".join(boxes[:100]))
+
+
+def test_splits_of_one_s_own(files):
+    names = [f"00000{patient}_01_02_010.png" for patient in (1, 2, 3)]
+    rows = [row(name, Patient_index=int(name[:6])) for name in names]
+    write_dl_info(files / "DL_info.csv", rows)
+    (files / "splits.csv").write_text("patient,split\n1,train\n3,test\n")
+    (files / "found").write_text(HEADER + f"{names[2]},5,3,35,20,.5\n")
+    options = ["--split-file", files / "splits.csv"]
+    written = ["--out", files / "out", "--replicates", 0]
+    code, out, err = run(files, *options, *written, truth="DL_info.csv")
+    assert code == 0, err
+    assert out.startswith("FROC of 1 lesions in 1 images")
+    assert json.loads((files / "out" / "results.json").read_text())["mean_sensitivity"] == 1
+    arguments = json.loads((files / "out" / "config.json").read_text())["arguments"]
+    assert (arguments["split"], arguments["split_file"]) == ("test", str(files / "splits.csv"))
+    assert_refused(run(files, *options), "splits.csv", "DL_info.csv", str(files / "truth"))
