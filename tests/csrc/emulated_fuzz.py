@@ -12,6 +12,7 @@ import torch
 
 import lesionkit
 from tests.csrc import emulated
+from tests.csrc.emulated_psroi import ps_roi_pool
 from tests.csrc.test_cuda_emulated_psroi import hostile_rois
 from tests.ops.attention_contract import inputs, with_gradients
 from tests.tolerances import assert_close
@@ -38,7 +39,7 @@ def psroi_call(emulator: emulated.Emulator) -> None:
     rois = hostile_rois(random.choice([0, 1, 9, 150]), batch, 8 * max(height, width))
     rois = rois.to(random.choice([torch.float32, torch.float64]))
     arguments = rois, bins, 1 / 8, random.choice(["rfcn", "torchvision"])
-    pool = emulated.ps_roi_pool(emulator, random.choice([0, 0, 1, 3]))
+    pool = ps_roi_pool(emulator, random.choice([0, 0, 1, 3]))
     actual = with_gradients(lambda leaf: pool(leaf, *arguments), [features])
     # The CPU's kernels in float64: the reference's loops take a thousand times as long.
     expected = with_gradients(

@@ -115,7 +115,7 @@ def harness() -> Path:
     source = HARNESS / "harness.cpp"
     return built_once(
         "tensorrt_harness",
-        [source],
+        [source, HARNESS / "expressions.h"],
         lambda target: compile_cpp("-shared", source, "-o", target, "-ldl"),
     )
 

@@ -108,6 +108,15 @@ def test_bad_features(contract):
     contract.check_bad(tensors)
 
 
+@pytest.mark.parametrize("value", [NAN, INF, -INF])
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("shape", [(1, 3, 2, 4, 8), (1, 4, 1, 5, 7), (1, 2, 1, 33, 31)])
+def test_one_bad_feature_reaches_the_gradients_of_its_whole_group(contract, shape, dtype, value):
+    contract.check_one_bad_feature(
+        inputs(contract.num_logits, shape, dtype), (0, 1, 0, 1, 3), value
+    )
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_results_are_the_same_in_any_order_of_blocks_and_threads(emulator, contract, dtype):
     shape = (2, 3, 1, 20, 33)

@@ -7,6 +7,7 @@ import torch
 
 import lesionkit
 from tests.csrc import emulated
+from tests.csrc.emulated_psroi import ps_roi_pool
 from tests.ops.attention_contract import with_gradients
 from tests.ops.test_psroi import random_rois
 from tests.tolerances import assert_close
@@ -39,7 +40,7 @@ def hostile_rois(count, batch, size):
 
 def assert_agrees(emulator, features, *arguments, offset=0, oracle=lesionkit.ps_roi_pool):
     """With the reference, or with the CPU's kernels, which are as exact in float64 but no loops."""
-    pool = emulated.ps_roi_pool(emulator, offset)
+    pool = ps_roi_pool(emulator, offset)
     actual = with_gradients(lambda leaf: pool(leaf, *arguments), [features])
     expected = with_gradients(lambda leaf: oracle(leaf, *arguments), [features.double()])
     for result, exact in zip(actual, expected, strict=True):
@@ -77,7 +78,7 @@ def test_shapes(emulator, batch, channels, bins, height, width):
 def test_backward_stores_are_as_wide_as_they_are_aligned(emulator, dtype, width, offset, widest):
     height = 7 if width == 9 else 6 if width == 11 else 8
     features = torch.randn(2, 11 * 9, height, width).to(dtype).requires_grad_()
-    pooled = emulated.ps_roi_pool(emulator, offset)(features, random_rois(5, 2, 80), 3)
+    pooled = ps_roi_pool(emulator, offset)(features, random_rois(5, 2, 80), 3)
     emulator.stores()
     pooled.backward(torch.ones_like(pooled))
     size = max(widest, dtype.itemsize)
@@ -112,7 +113,7 @@ def test_many_bins(emulator):
 def test_many_outputs_of_many_rois(emulator):
     """Enough for the largest number of outputs per thread; compared with the CPU's results."""
     features, rois = torch.randn(2, 10 * 49, 5, 6).requires_grad_(), random_rois(1100, 2, 50)
-    pooled = emulated.ps_roi_pool(emulator)(features, rois)
+    pooled = ps_roi_pool(emulator)(features, rois)
     assert emulator.launches()[-1][-1] == "04000000"
     assert_close(pooled, lesionkit.ps_roi_pool(features, rois).double())
 
@@ -123,7 +124,7 @@ def test_bins_of_a_thousand_boxes_are_the_cpus():
     features = (torch.rand(1, 49, 24, 31) * 2**20).round()
     for scale in (1 / 8, 0.1, 1 / 3):
         rois = random_rois(300, 1, 31 / scale).round()
-        pooled = emulated.ps_roi_pool(emulator)(features, rois, 7, scale)
+        pooled = ps_roi_pool(emulator)(features, rois, 7, scale)
         expected = lesionkit.ps_roi_pool(features, rois, 7, scale)
         torch.testing.assert_close(pooled, expected, rtol=1e-6, atol=0)
 
@@ -132,7 +133,7 @@ def test_bad_features_stay_in_their_bins(emulator):
     features = torch.randn(1, 8, 6, 9)
     features[0, 3, 2, 3], features[0, 5, 0, 5] = torch.nan, torch.inf
     rois = random_rois(30, 1, 60)
-    pooled = emulated.ps_roi_pool(emulator)(features, rois, 2)
+    pooled = ps_roi_pool(emulator)(features, rois, 2)
     assert_close(pooled, lesionkit.ps_roi_pool_reference(features.double(), rois, 2))
 
 
@@ -164,7 +165,7 @@ def test_gradients_are_the_same_in_any_order_of_blocks_and_threads(dtype):
     torch.manual_seed(0)
     features = torch.randn(2, 2 * 9, 15, 14).to(dtype)
     rois = random_rois(150, 2, 110)
-    pool = emulated.ps_roi_pool(emulator)
+    pool = ps_roi_pool(emulator)
     runs = []
     for seed in range(20):
         emulator.seed(seed)

@@ -206,5 +206,6 @@ def test_kernels_for_any_size_use_vectors(sass):
 
 
 def test_no_atomics_anywhere(sass):
+    # To any memory; REDUX, a sum over a warp's registers, is none.
     for kernel, counts in sass.items():
-        assert not [name for name in counts if name.startswith(("ATOMG", "RED."))], kernel
+        assert not [name for name in counts if re.match(r"ATOM|RED(?!UX)", name)], kernel

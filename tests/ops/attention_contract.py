@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lesionkit
+from tests.ops.attention_inputs import inputs, with_gradients
 from tests.tolerances import assert_close
 
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -33,25 +34,6 @@ LAYOUTS = {
     "strided": lambda t: t.repeat_interleave(2, dim=-2)[..., ::2, :],
     "offset": lambda t: torch.cat([t.flatten()[:1], t.flatten()])[1:].view(t.shape),  # misaligned
 }
-
-
-def inputs(num_logits, shape, dtype=torch.float32, logits_dtype=None, seed=0, ties=False):
-    """x and logits; with `ties` the logits are small integers, so that most groups have ties."""
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(shape, generator=generator).to(dtype)
-    logits = [3 * torch.randn(shape, generator=generator) for _ in range(num_logits)]
-    if ties:
-        logits = [tensor.round() for tensor in logits]
-    return [x, *(tensor.to(logits_dtype or dtype) for tensor in logits)]
-
-
-def with_gradients(op, tensors, *temperatures):
-    """The result of op and, for a random upstream gradient, the gradients of all tensors."""
-    leaves = [tensor.detach().requires_grad_() for tensor in tensors]
-    y = op(*leaves, *temperatures)
-    upstream = torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
-    upstream = upstream.mul(8).round().div(8)  # the same number in every type
-    return [y.detach(), *torch.autograd.grad(y, leaves, upstream.to(y.dtype))]
 
 
 class AttentionContract:
@@ -170,6 +152,18 @@ class AttentionContract:
         assert not y[~tensors[0].isfinite()].isfinite().any()
         self.check_bad(tensors)
 
+    @pytest.mark.parametrize("value", [NAN, INF, -INF])
+    def test_one_bad_feature_reaches_the_gradients_of_its_whole_group(self, backend, value):
+        tensors = inputs(self.num_logits, (1, 3, 2, 2, 9))
+        self.check_one_bad_feature(tensors, (0, 1, 0, 1, 3), value)
+
+    def check_one_bad_feature(self, tensors, index, value):
+        tensors[0][index] = value
+        _, _, *dlogits = self.check_bad(tensors)
+        for gradient, axes in zip(dlogits, self.groups, strict=True):
+            group = tuple(slice(None) if axis in axes else i for axis, i in enumerate(index))
+            assert not gradient[group].isfinite().any()
+
     def check_bad(self, tensors):
         """Values as the reference; gradients finite exactly where the reference's are, and alike.
 
@@ -183,6 +177,7 @@ class AttentionContract:
             assert torch.equal(result.isfinite(), oracle.isfinite())
             good = oracle.isfinite()
             assert_close(result[good], oracle[good])
+        return actual
 
     def test_gradcheck(self, backend):
         tensors = inputs(self.num_logits, (2, 3, 2, 2, 3), torch.float64)
