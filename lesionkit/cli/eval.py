@@ -31,6 +31,13 @@ def eval(
     ],
     out: Out,
     split: Annotated[str, typer.Option("--split", help="train, val, test or all.")] = "test",
+    split_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--split-file",
+            help="CSV with patient or file_name, and split, in place of DL_info.csv's splits.",
+        ),
+    ] = None,
     workers: Annotated[
         int, typer.Option("--workers", min=0, help="Processes that read and prepare ahead.")
     ] = 0,
@@ -63,9 +70,10 @@ def eval(
             check_output(out, overwrite, "eval", WRITES)
         model = load_detector(weights, _own_device(choose_device(device)))
         limit_threads(model.config.backbone)
-        dataset = DeepLesion(data, split=None if split == "all" else split)
+        of_split = None if split == "all" else split
+        dataset = DeepLesion(data, split=of_split, split_file=split_file)
         if not len(dataset):
-            raise InputError(f"--split {split}: {data} has no lesions of it")
+            raise InputError(f"--split {split}: {split_file or data} has no lesions of it")
         with progress("detecting") if rank == 0 else nullcontext() as update:
             found = evaluate_dataset(model, dataset, update, workers)
     if rank:
@@ -74,6 +82,7 @@ def eval(
         "weights": str(weights),
         "data": str(data),
         "split": split,
+        "split_file": str(split_file.resolve()) if split_file else None,
         "replicates": replicates,
         "seed": seed,
         "device": device,

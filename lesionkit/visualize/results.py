@@ -136,8 +136,10 @@ def open_dataset(run: Run, data: Path | None = None) -> DatasetRun:
     if not root.is_dir():
         raise InputError(f"{root}: the data set of {run.folder} is not there; give it with --data")
     split = run.config["arguments"].get("split") or "test"
-    detections = read_detections(path, read_truth(root / "DL_info.csv", split))
-    dataset = DeepLesion(root, split=split if split in SPLITS else None)
+    split_file = run.argument("split_file")
+    detections = read_detections(path, read_truth(root / "DL_info.csv", split, split_file))
+    of_split = split if split in SPLITS else None
+    dataset = DeepLesion(root, split=of_split, split_file=split_file)
     return DatasetRun(dataset, detections, froc(detections, [r.boxes for r in dataset]))
 
 

@@ -9,6 +9,7 @@ from lesionkit.data import DeepLesion
 from lesionkit.evaluation import froc
 from lesionkit.inference import evaluate_dataset
 from lesionkit.models import PRESETS, DetectorConfig, load_detector
+from lesionkit.visualize.results import open_dataset, read_run
 
 from .lk import assert_refused, lesionkit, tree
 
@@ -60,6 +61,21 @@ def test_froc_reads_its_detections_and_measures_the_same(evaluated, data, tmp_pa
     assert again == expected
 
 
+def test_own_splits(trained, data, tmp_path):
+    dataset = DeepLesion(data)
+    path, out = tmp_path / "splits.csv", tmp_path / "out"
+    path.write_text(f"file_name,split\n{dataset[0].file_name},test\n")
+    code, _, err = lesionkit(
+        *("eval", "--weights", trained / "weights.safetensors", "--data", data, "--out", out),
+        *("--split-file", path, "--replicates", 0),
+    )
+    assert code == 0, err
+    results = json.loads((out / "results.json").read_text())
+    assert (results["images"], results["lesions"]) == (1, len(dataset[0].boxes))
+    shown = open_dataset(read_run(out)).dataset
+    assert [record.file_name for record in shown] == [dataset[0].file_name]
+
+
 def test_torchrun_with_two_processes_writes_the_same_once(evaluated, trained, data, tmp_path):
     out, printed = evaluated
     result = subprocess.run(
@@ -84,6 +100,7 @@ def test_torchrun_with_two_processes_writes_the_same_once(evaluated, trained, da
     "options, words",
     [
         (["--split", "dev"], ["--split dev", "train, val, test, all"]),
+        (["--split-file", "none.csv"], ["none.csv", "No such file"]),
         (["--data", "nowhere"], ["nowhere"]),
         (["--weights", "nowhere"], ["nowhere"]),
         (["--device", "tpu"], ["--device tpu"]),
