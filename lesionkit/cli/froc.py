@@ -199,18 +199,28 @@ def write_report(folder: Path, report: "FrocReport", label: str, other: str | No
 
 
 def _warn_of_other_places(path: Path, found: "list[np.ndarray]", known: "Truth") -> None:
-    """Say so where next to no image has a box that so much as touches a lesion."""
+    """Say so where hardly an image's best box so much as touches a lesion.
+
+    On DeepLesion's test images the best boxes of a good detector (MULAN) do on 76 %; on 1 to 8 %
+    if they are halved, doubled, taken as another format's, of another frame or of other images.
+    """
+    import numpy as np
+
     from lesionkit.evaluation import DetectionStatus, match_detections
 
-    both = [pair for pair in zip(found, known.boxes, strict=True) if len(pair[0]) and len(pair[1])]
+    both = [
+        (boxes[[boxes[:, 4].argmax()]], lesions)
+        for boxes, lesions in zip(found, known.boxes, strict=True)
+        if len(boxes) and len(lesions)
+    ]
     if not both:
         return
-    statuses = match_detections(*zip(*both, strict=True), iou_threshold=1e-300)
-    touched = sum(bool((status != DetectionStatus.FALSE_POSITIVE).any()) for status in statuses)
-    if touched < len(both) / 100:
+    statuses = np.concatenate(match_detections(*zip(*both, strict=True), iou_threshold=1e-300))
+    touched = int((statuses != DetectionStatus.FALSE_POSITIVE).sum())
+    if touched < len(both) / 10:
         print(
-            f"{path}: boxes touch a lesion on {touched} of the {len(both)} images that have both; "
-            f"are they x1, y1, x2, y2 in pixels of the images that {known.path} is about?",
+            f"{path}: the best box touches a lesion on {touched} of the {len(both)} images that "
+            f"have both; are boxes x1, y1, x2, y2 in pixels of the images of {known.path}?",
             file=sys.stderr,
         )
 
