@@ -25,9 +25,8 @@ def test_content_and_name_are_on_the_disk_in_that_order(tmp_path, monkeypatch):
 def test_a_failed_write_leaves_nothing(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(KeyError), atomic_write(path) as temporary:
-        temporary.write_text("new")
-        raise KeyError
+    with pytest.raises(UnicodeEncodeError), atomic_write(path) as temporary:
+        temporary.write_text("new\udc80", encoding="utf-8")
     assert path.read_text() == "old"
     assert [*tmp_path.iterdir()] == [path]
 
