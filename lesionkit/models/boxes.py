@@ -65,3 +65,17 @@ def nms_inclusive(boxes: Tensor, scores: Tensor, iou_threshold: float = 0.3) -> 
     when its IoU with a better kept one exceeds ``iou_threshold`` (3DCE ``rcnn/processing/nms.py``).
     """
     return nms(to_half_open(boxes), scores, iou_threshold)
+
+
+def first_after_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, count: int) -> Tensor:
+    """The first ``count`` indices that greedy suppression of half-open boxes keeps.
+
+    ``scores`` [n] fall. What is kept among the best boxes does not depend on the others, so most
+    of them are never compared: torchvision's time grows with the square of their number.
+    """
+    size = 2 * count
+    while len(keep := nms(boxes[:size], scores[:size], iou_threshold)) < count:
+        if size >= len(boxes):
+            break
+        size *= 2
+    return keep[:count]

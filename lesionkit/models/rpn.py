@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import nms
 
 from lesionkit.models import boxes as box_ops
 from lesionkit.models.anchors import base_anchors, grid_anchors
@@ -66,7 +65,8 @@ class RegionProposalNetwork(nn.Module):
             scores, best = scores.sort(descending=True, stable=True)
             best = best[: config.rpn_pre_nms[mode]]
             boxes, scores = boxes[best], scores[: len(best)]
-            keep = nms(boxes, scores, config.rpn_nms_iou)[: config.rpn_post_nms[mode]]
+            most = config.rpn_post_nms[mode]
+            keep = box_ops.first_after_nms(boxes, scores, config.rpn_nms_iou, most)
             proposals.append(boxes[keep])
         return proposals
 

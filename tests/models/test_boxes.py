@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torchvision.ops import box_iou
+from torchvision.ops import box_iou, nms
 
 from lesionkit.models import boxes as box_ops
 
@@ -102,3 +102,16 @@ def test_nms_keeps_boxes_up_to_the_threshold():
     assert box_ops.nms_inclusive(boxes, scores, 0.5).tolist() == [1, 2, 0]
     assert box_ops.nms_inclusive(boxes, scores, 0.49).tolist() == [1, 2]
     assert box_ops.nms_inclusive(boxes[:0], scores[:0]).tolist() == []
+
+
+@pytest.mark.parametrize("count", [1, 7, 100, 399, 1000])
+@pytest.mark.parametrize("spread", [5, 40, 1000])  # from few kept boxes to nearly all
+def test_the_first_kept_boxes_need_not_see_the_others(count, spread):
+    random = torch.Generator().manual_seed(spread)
+    corners = torch.rand(400, 2, generator=random) * spread
+    boxes = torch.cat((corners, corners + 10), dim=1)
+    scores = torch.randint(0, 50, (400,), generator=random).float().sort(descending=True).values
+    keep = box_ops.first_after_nms(boxes, scores, 0.5, count)
+    assert torch.equal(keep, nms(boxes, scores, 0.5)[:count])
+    empty = box_ops.first_after_nms(boxes[:0], scores[:0], 0.5, count)
+    assert empty.shape == (0,)
