@@ -143,6 +143,7 @@ def froc(
             )
         found = read_detections(detections, known)
         other = None if compare is None else read_detections(compare, known)
+    _warn_of_rows_twice(known)
     for path, boxes in ((detections, found), (compare, other)):
         if path is not None:
             _warn_of_other_places(path, boxes, known)
@@ -196,6 +197,19 @@ def write_report(folder: Path, report: "FrocReport", label: str, other: str | No
     write_curve(folder / "curve.csv", report.result)
     curves = {label: report.result} | ({other: report.other} if other else {})
     plot_froc(folder / "froc.png", curves, {label: report.intervals} if report.intervals else None)
+
+
+def _warn_of_rows_twice(known: "Truth") -> None:
+    """Say where DL_info.csv has a box twice; a file of one's own would have been refused."""
+    import numpy as np
+
+    more = sum(len(boxes) - len(np.unique(boxes, axis=0)) for boxes in known.boxes)
+    if more:
+        print(
+            f"{known.path}: {more} of {sum(map(len, known.boxes))} boxes repeat an earlier one and "
+            "count again; lesionkit data check names them",
+            file=sys.stderr,
+        )
 
 
 def _warn_of_other_places(path: Path, found: "list[np.ndarray]", known: "Truth") -> None:

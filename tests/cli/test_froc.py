@@ -215,6 +215,11 @@ def test_splits_of_one_s_own(files):
     assert code == 0, err
     assert out.startswith("FROC of 1 lesions in 1 images")
     assert json.loads((files / "out" / "results.json").read_text())["mean_sensitivity"] == 1
+    assert "data check" not in err
     arguments = json.loads((files / "out" / "config.json").read_text())["arguments"]
     assert (arguments["split"], arguments["split_file"]) == ("test", str(files / "splits.csv"))
     assert_refused(run(files, *options), "splits.csv", "DL_info.csv", str(files / "truth"))
+    write_dl_info(files / "DL_info.csv", rows + rows[2:])
+    code, out, err = run(files, *options, "--replicates", 0, truth="DL_info.csv")
+    assert out.startswith("FROC of 2 lesions in 1 images")
+    assert "1 of 2 boxes repeat an earlier one" in err

@@ -61,7 +61,8 @@ def read_truth(
     """Ground truth from a file, whose format is told by its content:
 
     - DeepLesion's DL_info.csv: the images of ``split``, without boxes marked possibly noisy and
-      then without images that have no others, as in 3DCE.
+      then without images that have no others, as in 3DCE. A row that is there twice counts twice,
+      as there; `lesionkit froc` and `lesionkit data check` say so.
     - COCO annotations: every image of "images" and the "bbox" (x, y, width, height) of its
       annotations, of whatever category; "patient" or "patient_id" of an image says who it is of.
     - CSV with the columns file_name,x1,y1,x2,y2 (0-based, inclusive ends) and, if known, patient.
