@@ -32,12 +32,18 @@ REGISTERS = 65536  # of a multiprocessor
 
 
 def tile_of(
-    direction: str, images: int, cells: int, x_bytes: int, logits_bytes: int
+    direction: str,
+    images: int,
+    cells: int,
+    x_bytes: int,
+    logits_bytes: int,
+    aligned: bool = True,
 ) -> tuple[bool, dict[str, int]]:
     """Whether planes are looped over, and the tile and warps of a program.
 
     `vector` elements of a tensor are one thread's: 128 bits, or 64 bits of a 16-bit tensor beside a
-    float32 one and where registers are short.
+    float32 one and where registers are short. `aligned` tells that all tensors begin at a multiple
+    of 16 bytes.
     """
     vector = 8 if max(x_bytes, logits_bytes) == 2 else 4
     block = triton.next_power_of_2(cells)
@@ -45,26 +51,32 @@ def tile_of(
     # What the compiler takes, of a thread: fitted to the committed table of the tests.
     each, base = (2 * vector, 24) if direction == "forward" else (3 * vector + 1, 40)
     if 2 * 32 * warps * (each * images + base) <= REGISTERS:
-        return False, {"BLOCK": block, "num_warps": warps}
-    if direction == "backward" and images > 5:
+        return False, {"BLOCK": block, "num_warps": warps, "maxnreg": most_registers(warps)}
+    whole = aligned and cells % 16 == 0
+    if not whole:
+        vector = 2  # numbers move one by one, each with an address and a predicate
+    elif direction == "backward" and images > 5:
         vector = 4
     # The larger a program's spatial logits are, the fewer programs may share a multiprocessor: the
     # logits of all that run at a time should fit half of the second-level cache.
     spatial_bytes = images * cells * logits_bytes
     warps = 8 if spatial_bytes > 2**16 else 4
-    if direction == "forward" and spatial_bytes > 2**15:
+    if direction == "forward" and whole and spatial_bytes > 2**15:
         warps *= 2
     tile = {"BLOCK": 32 * warps * vector, "PLANE_BLOCK": min(block, 512 * warps)}
-    tile["num_warps"] = warps
-    # Left to itself, ptxas spills a few registers for more programs at a time.
+    tile |= {"num_warps": warps, "maxnreg": most_registers(warps)}
     if direction == "backward":
         tile["VECTOR"] = vector
-        tile["maxnreg"] = min(255, REGISTERS // (32 * warps))
-    elif warps == 4:
+    elif warps == 4 and whole and images * vector <= 24:
         tile["maxnreg"] = REGISTERS // (8 * 32 * warps)  # 8 programs at a time
     tile["tiles"] = triton.cdiv(cells, tile["BLOCK"])
     tile["plane_tiles"] = triton.cdiv(cells, tile["PLANE_BLOCK"])
     return True, tile
+
+
+def most_registers(warps: int) -> int:
+    """Of a thread. Left to itself, ptxas spills a few for more programs at a time."""
+    return min(255, REGISTERS // (32 * warps))
 
 
 def grid_of(samples: int, channels: int) -> tuple[int, int, int]:
@@ -340,12 +352,17 @@ def looped_backward_kernel(
 
 
 def launch_of(
-    direction: str, x: Tensor, logits: tuple[Tensor, Tensor], temperatures: tuple[float, float]
+    direction: str, tensors: tuple[Tensor, ...], temperatures: tuple[float, float]
 ) -> tuple[bool, tuple[int, int, int], dict]:
-    """Whether planes are looped over, the grid, and the numbers of the kernel for that."""
+    """Whether planes are looped over, the grid, and the numbers of the kernel for that.
+
+    `tensors` are the kernel's inputs, the last three of them x and the logits.
+    """
+    x, *logits = tensors[-3:]
     samples, images, channels, height, width = x.shape
-    logits_bytes = max(tensor.element_size() for tensor in logits)
-    looped, options = tile_of(direction, images, height * width, x.element_size(), logits_bytes)
+    sizes = x.element_size(), max(tensor.element_size() for tensor in logits)
+    aligned = all(tensor.data_ptr() % 16 == 0 for tensor in tensors)
+    looped, options = tile_of(direction, images, height * width, *sizes, aligned)
     options |= {"samples": samples, "channels": channels, "cells": height * width, "M": images}
     options["contextual_scale"], options["spatial_scale"] = map(exp2_scale, temperatures)
     if direction == "backward":
@@ -369,7 +386,7 @@ def forward(
         refined = contextual_triton.forward(x.float(), contextual, contextual_temperature)
         return spatial_triton.forward(refined, spatial, spatial_temperature).to(x.dtype)
     temperatures = (contextual_temperature, spatial_temperature)
-    looped, grid, options = launch_of("forward", x, (contextual, spatial), temperatures)
+    looped, grid, options = launch_of("forward", (x, contextual, spatial), temperatures)
     kernel = looped_forward_kernel if looped else forward_kernel
     with on_device_of(x):
         kernel[grid](x, contextual, spatial, y, **options)
@@ -400,8 +417,9 @@ def backward(
         )
         return dx.to(x.dtype), dcontextual, dspatial
     temperatures = (contextual_temperature, spatial_temperature)
-    looped, grid, options = launch_of("backward", x, (contextual, spatial), temperatures)
+    inputs = (grad, x, contextual, spatial)
+    looped, grid, options = launch_of("backward", inputs, temperatures)
     kernel = looped_backward_kernel if looped else backward_kernel
     with on_device_of(x):
-        kernel[grid](grad, x, contextual, spatial, dx, dcontextual, dspatial, **options)
+        kernel[grid](*inputs, dx, dcontextual, dspatial, **options)
     return dx, dcontextual, dspatial

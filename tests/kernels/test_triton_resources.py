@@ -1,15 +1,13 @@
 """What ptxas makes of the Triton kernels: registers, spills, shared memory, widths of accesses.
 
-For sm_90 every kernel of the launch tables: in float32 and bfloat16 for each odd M, and even M,
-float16 and mixed types, which differ in conversions alone, for some. For the others one of each.
+For sm_90 float32 and bfloat16 for each odd M, and even M, float16 and mixed types for some; for the
+others one of each, and for all the boundaries of dual attention's table, whose kernels need the
+most registers. Every case of the tables is what tests/kernels/triton_sweep.py compiles.
 ``python -m tests.kernels.test_triton_resources`` prints all that is read.
 """
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +16,7 @@ pytest.importorskip("triton")
 
 from lesionkit.kernels.dual import triton as dual
 
-from tests.kernels.triton_aot import BYTES
+from tests.kernels.triton_aot import BYTES, compile_all
 
 # Registers a thread may have, in the allocation's steps of 8 and with room for another ptxas; the
 # first that matches. Names: op, direction, types of x and logits (rois), M, columns or cells.
@@ -44,10 +42,16 @@ REGISTERS = {
     r"spatial backward \w+ \w+ \d+ 16384 ": 128,
     r"spatial backward \w+ \w+ \d+ 32768 ": 128,
     r"spatial backward ": 88,
-    r"dual forward \w+ \w+ 3 ": 64,
+    r"dual forward \w+ \w+ [13] ": 64,
+    r"dual forward \w+ \w+ 5 (1444|2304) ": 120,
     r"dual forward \w+ \w+ [45] ": 80,
+    r"dual forward bf16 bf16 7 2304 ": 160,
+    r"dual forward \w+ \w+ 9 (1444|4097) ": 176,
     r"dual forward \w+ \w+ [67] ": 128,
     r"dual forward \w+ \w+ 9 ": 136,
+    r"dual backward \w+ \w+ 1 ": 128,
+    r"dual backward fp32 fp32 3 1025 ": 168,
+    r"dual backward bf16 bf16 5 2304 ": 248,
     r"dual backward fp32 fp32 3 1024": 64,
     r"dual backward fp32 fp32 5 1024": 88,
     r"dual backward (fp32 \w+|bf16 fp32) 3 ": 128,
@@ -66,6 +70,11 @@ REGISTERS = {
 }
 ALIGNED, ODD = 4096, 4095
 # Those that loop, but for dual attention's, which loop over ALIGNED cells already.
+# Where the choices of dual attention's table change, and planes that no vector fits.
+DUAL_BOUNDARIES = (
+    *(("bf16", 1, 2304), ("fp32", 3, 1025), ("bf16", 3, 2304), ("fp16", 5, 1444)),
+    *(("bf16", 5, 2304), ("bf16", 7, 2304), ("bf16", 9, 1444), ("fp32", 9, 4097)),
+)
 OTHER_KERNELS = (("contextual", 16, ALIGNED), ("spatial", 3, 32768), ("dual", 3, 1024))
 
 
@@ -108,6 +117,9 @@ def all_cases():
         for dtype, rois in (("fp32", "fp32"), ("fp32", "fp64"), ("bf16", "fp32")):
             add("psroi", (direction, dtype, rois, "rfcn"))
         add("psroi", (direction, "fp16", "fp64", "torchvision"))
+        for capability in (80, 90, 100, 120):
+            for dtype, images, cells in DUAL_BOUNDARIES:
+                add("attention", ("dual", direction, dtype, dtype, images, cells), capability)
         for capability in (80, 100, 120):
             for op in ("contextual", "spatial", "dual"):
                 images = 3 if op == "dual" else 9
@@ -123,37 +135,14 @@ def all_cases():
 CASES = all_cases()
 
 
-def compile_all(folder: Path) -> dict:
-    """The resources of all cases, by two processes."""
-    names = sorted(CASES, key=lambda name: "dual backward" not in name)  # the longest first
-    processes = []
-    for part in range(2):
-        own = folder / str(part)
-        own.mkdir()
-        cases = {name: CASES[name] for name in names[part::2]}
-        (own / "cases.json").write_text(json.dumps(cases))
-        environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-        command = [sys.executable, "-m", "tests.kernels.triton_aot"]
-        processes.append(
-            subprocess.Popen(
-                [*command, own / "cases.json", own / "results.json"],
-                cwd=Path(__file__).parents[2],
-                env=environment | {"TRITON_CACHE_DIR": str(own / "cache")},
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
-    results = {}
-    for part, process in enumerate(processes):
-        errors = process.communicate()[1]
-        assert process.returncode == 0, errors[-3000:]
-        results |= json.loads((folder / str(part) / "results.json").read_text())
-    return results
+def in_order(cases):
+    """The longest first."""
+    return dict(sorted(cases.items(), key=lambda case: "dual backward" not in case[0]))
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    return compile_all(tmp_path_factory.mktemp("triton"))
+    return compile_all(in_order(CASES), tmp_path_factory.mktemp("triton"))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -245,5 +234,5 @@ if __name__ == "__main__":
     from tempfile import TemporaryDirectory
 
     with TemporaryDirectory() as folder:
-        for case, numbers in sorted(compile_all(Path(folder)).items()):
+        for case, numbers in sorted(compile_all(in_order(CASES), Path(folder)).items()):
             print(f"{case}: {json.dumps(numbers)}")

@@ -5,6 +5,7 @@ the interpreter nor a cache of somebody else is in the way.
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -107,6 +108,32 @@ def resources(binary, folder):
     result["plain_maximum"] = len(re.findall(r"\bmax\.f32", ptx))
     result["fused"] = len(re.findall(r"\bfma\.", ptx))
     return result | {"instructions": counts}
+
+
+def compile_all(cases: dict, folder: Path) -> dict:
+    """The resources of all cases, by two processes."""
+    processes = []
+    for part in range(2):
+        own = folder / str(part)
+        own.mkdir()
+        (own / "cases.json").write_text(json.dumps(dict([*cases.items()][part::2])))
+        environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+        command = [sys.executable, "-m", "tests.kernels.triton_aot"]
+        processes.append(
+            subprocess.Popen(
+                [*command, own / "cases.json", own / "results.json"],
+                cwd=Path(__file__).parents[2],
+                env=environment | {"TRITON_CACHE_DIR": str(own / "cache")},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    results = {}
+    for part, process in enumerate(processes):
+        errors = process.communicate()[1]
+        assert process.returncode == 0, errors[-3000:]
+        results |= json.loads((folder / str(part) / "results.json").read_text())
+    return results
 
 
 def main(cases_path, results_path):

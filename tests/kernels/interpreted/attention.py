@@ -217,8 +217,8 @@ class TestDualLooped(Looped):
     def tables(self, monkeypatch):
         real = dual.tile_of
 
-        def small(direction, images, cells, x_bytes, logits_bytes):
-            looped, tile = real(direction, images, cells, x_bytes, logits_bytes)
+        def small(direction, images, cells, *sizes):
+            looped, tile = real(direction, images, cells, *sizes)
             assert looped
             blocks = {"BLOCK": 16, "PLANE_BLOCK": 8, "tiles": -(-cells // 16)}
             return looped, tile | blocks | {"plane_tiles": -(-cells // 8)}
