@@ -2,11 +2,13 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -65,21 +67,27 @@ def stop_at(monkeypatch, step):
 )
 def test_goes_on_from_the_last_checkpoint(tmp_path, samples, monkeypatch, optimizer, precision):
     config = replace(CONFIG, optimizer=optimizer, precision=precision, checkpoint_every=0)
-    whole = train("tiny", samples, tmp_path / "whole", config, None, "cpu")
+
+    def draw(*_):  # as a user's own code may
+        random.random(), np.random.rand(), torch.rand(1)  # noqa: NPY002
+
+    whole = train("tiny", samples, tmp_path / "whole", config, None, "cpu", draw)
     with monkeypatch.context() as patch:
         stop_at(patch, 4)
         with pytest.raises(Stop):
-            train("tiny", samples, tmp_path / "out", config, None, "cpu")
+            train("tiny", samples, tmp_path / "out", config, None, "cpu", draw)
     torch.manual_seed(99)  # whatever happened in between
     steps = []
     original = loop.training_step
     monkeypatch.setattr(loop, "training_step", lambda *a: steps.append(a) or original(*a))
-    again = train("tiny", samples, tmp_path / "out", config, None, "cpu", resume=True)
+    again = train("tiny", samples, tmp_path / "out", config, None, "cpu", draw, resume=True)
     assert len(steps) == 1
     mine, other = load_file(again.weights), load_file(whole.weights)
     assert all(torch.equal(mine[name], other[name]) for name in other)
     a, b = (load_checkpoint(tmp_path / n / "last.safetensors") for n in ("out", "whole"))
     assert a.scaler == b.scaler
+    assert a.random == b.random
+    assert torch.equal(a.tensors["random.torch"], b.tensors["random.torch"])
     assert bool(a.scaler) == (precision == "16-mixed")
 
 
