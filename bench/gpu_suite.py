@@ -1,12 +1,14 @@
 """Everything that needs a GPU, in one command: python -m bench.gpu_suite
 
-Builds the CUDA library if it is missing or older than its sources, runs the tests marked `gpu`,
-runs compute-sanitizer over small cases of every kernel, and measures, the sizes that matter most
-first. What is found goes to bench/results/<device>.json after every step, with a table beside it;
-what a run does not reach stays as earlier runs found it. Stops when the time is up: call it again
-with --missing for the rest, or split it by parts, shapes and types.
+Builds the CUDA library if it is missing or older than its sources, then takes the core of each
+part: some tests of every backend, compute-sanitizer on a small case of each kernel, and the sizes
+that matter most. In the time that is left it runs all tests marked `gpu`, the sanitizer over all
+cases, and measures the other sizes. What is found goes to bench/results/<device>.json after every
+step, with a table beside it; what a run does not reach stays as earlier runs found it. Stops when
+the time is up: call it again with --missing for the rest, or split it by parts, shapes and types.
 
-Exits with 3 if there is no GPU, with 1 if a check fails or something cannot be measured.
+Exits with 3 if there is no GPU, with 1 if a check fails, something cannot be measured, or a backend
+is missing: `cuda`, `triton` and, where CuPy is installed, `nvrtc` must be there.
 """
 
 import argparse
@@ -17,17 +19,16 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
-from pathlib import Path
 
-from bench.gpu import checks, points, results
+from bench.gpu import checks, command_line, machine, points, pytest_runs, results
 
-PARTS = ("build", "tests", "sanitizer", *points.OPS, "engine")
-# Of the time that is left when its turn comes, against those behind it.
-SHARES = {"tests": 4, "sanitizer": 3, "measurements": 5, "engine": 3}
+# In their order; of the time that is left when its turn comes, against those behind it.
+SHARES = {"core tests": 4, "core sanitizer": 2, "core measurements": 4}
+SHARES |= {"measurements": 4, "tests": 4, "sanitizer": 3, "engine": 2}
 
 
 def main() -> int:
-    arguments = _parse()
+    arguments = command_line.parse(__doc__.splitlines()[0])
     # Set where the build starts this program anew: the time counts from the first start.
     deadline = float(os.environ.get(checks.DEADLINE, time.time() + 60 * arguments.minutes))
     # Inductor's own processes, each with a torch of its own, cost more than these small graphs.
@@ -41,16 +42,23 @@ def main() -> int:
         if "build" in arguments.parts:
             checks.build(deadline)
     import lesionkit
-    from bench.gpu.machine import describe
 
     backends = lesionkit.available_backends("cpu" if arguments.dry_run else "cuda")
+    backends = [name for name in backends if name != "reference"]
+    expected = backends if arguments.dry_run else machine.expected_backends()
+    absent = machine.absent(expected, backends)
+    if absent and not arguments.allow_missing and {*arguments.parts} - {"build", "engine"}:
+        print("Backends are missing:", *absent, sep="\n  ", file=sys.stderr)
+        print("--allow-missing goes on without them.", file=sys.stderr)
+        return 1
     command = " ".join(["python -m bench.gpu_suite", *sys.argv[1:]])
-    run = describe() | {"backends": ", ".join(backends), "command": command}
+    run = machine.describe() | {"backends": ", ".join(backends), "command": command}
     name = run["date"]
     result = {"device": run["device"], "runs": {}}
     if not arguments.dry_run:
         result = results.load(run["device"], arguments.results)
     result["runs"][name] = run
+    result["backends"] = expected
 
     def keep() -> None:
         if not arguments.dry_run:
@@ -59,47 +67,42 @@ def main() -> int:
     parts = {"measurements"} if arguments.points else set()
     if not arguments.dry_run:
         parts |= {*arguments.parts}
-    todo = [part for part in SHARES if part in parts]
+    todo = [part for part in SHARES if part.removeprefix("core ") in parts]
     for position, part in enumerate(todo):
         shares = [SHARES[each] for each in todo[position:]]
         until = time.time() + (deadline - time.time()) * shares[0] / sum(shares)
+        part, core = part.removeprefix("core "), part.startswith("core ")
         if part == "measurements":
-            wanted = arguments.points
+            first = points.core(arguments.points)
+            wanted = first if core else [p for p in arguments.points if p not in first]
             if arguments.missing:
                 wanted = results.missing_points(result, wanted)
             measure(result, wanted, until, name, keep, compiled=not arguments.dry_run)
         else:
             if part == "tests":
-                every, run_one, at_once = checks.test_checks(), checks.tests, 1
+                every, at_once = pytest_runs.core_tests() if core else pytest_runs.test_checks(), 1
+
+                def run_one(check: str, seconds: float) -> dict:
+                    # Those that passed before an earlier run's time was up are not run again.
+                    done = results.passed_tests(result, check) if arguments.missing else []
+                    return pytest_runs.tests(check, seconds, done) | {"backends": backends}
+
             elif part == "engine":
                 every, run_one, at_once = checks.engine_checks(), checks.engine, 1
             else:
-                every, run_one = checks.sanitizer_checks(backends), checks.sanitizer
+                every, run_one = checks.sanitizer_checks(expected, core), checks.sanitizer
                 at_once = len(checks.TOOLS)
-            result.setdefault(part, {"rows": []})["expected"] = every
+            others = [
+                each
+                for each in result.get(part, {}).get("expected", [])
+                if each.endswith(" core") != core
+            ]
+            result.setdefault(part, {"rows": []})["expected"] = [*others, *every]
             wanted = results.missing_checks(result, part, every) if arguments.missing else every
+            if part == "sanitizer":
+                wanted = [check for check in wanted if check.split()[1] in backends]
             check(result, part, wanted, run_one, at_once, until, name, keep)
     return _conclude(result, name, arguments)
-
-
-def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--shape", nargs="+", default=[], help="of the ops, as 1x5x512x64x64")
-    parser.add_argument("--dtype", nargs="+", default=[], help="of the ops, as bfloat16")
-    parser.add_argument("--missing", action="store_true", help="what the results lack, no more")
-    parser.add_argument("--minutes", type=float, default=9.0, help="leave out what does not fit")
-    parser.add_argument("--results", type=Path, default=checks.ROOT / "bench" / "results")
-    parser.add_argument("--dry-run", action="store_true", help="tiny shapes on the CPU, no results")
-    arguments = parser.parse_args()
-    ops = [op for op in points.OPS if op in arguments.parts]
-    try:
-        arguments.points = points.select(
-            points.in_turn(ops, small=arguments.dry_run), arguments.shape, arguments.dtype
-        )
-    except ValueError as error:
-        parser.error(str(error))
-    return arguments
 
 
 def check(

@@ -1,4 +1,4 @@
-"""The build, the tests and compute-sanitizer: the commands, within the time, and their outcome."""
+"""The build, compute-sanitizer and the engines: commands, within the time, and outcomes."""
 
 import json
 import os
@@ -15,8 +15,6 @@ from pathlib import Path
 from bench.gpu.machine import ROOT, find_tool
 from bench.gpu.results import TIMED_OUT
 
-# Folders of tests that import nothing but what a host for GPUs has.
-TEST_FOLDERS = ("gpu", "ops", "kernels", "csrc")
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 SUMMARY = r"(?:ERROR SUMMARY: (\d+) error|RACECHECK SUMMARY: (\d+) hazard)"
 # The time of the whole command goes along when the build starts it anew.
@@ -58,48 +56,13 @@ def build(deadline: float) -> None:
     os.execve(sys.executable, sys.orig_argv, os.environ | {DEADLINE: str(deadline)})
 
 
-def test_checks() -> list[str]:
-    """The test files with tests that are marked `gpu`, or the classes in them."""
-    found = []
-    for folder in TEST_FOLDERS:
-        for path in sorted((ROOT / "tests" / folder).rglob("test_*.py")):
-            text, name = path.read_text(), str(path.relative_to(ROOT))
-            if re.search(r"mark\.gpu|from tests\.gpu import .*\bgpu\b", text):
-                classes = re.findall(r"^class (Test\w+)", text, re.M)
-                outside = re.search(r"^def test_", text, re.M)
-                found += [f"{name}::{each}" for each in classes if not outside] or [name]
-    return found
+def sanitizer_checks(backends: Iterable[str], core: bool = False) -> list[str]:
+    """Tool and backend of every run; the kernels of `nvrtc` are those of `cuda`, and come last.
 
-
-def tests(check: str, seconds: float) -> dict:
-    """The outcome of a file's tests marked `gpu`, or of a class's, with pytest's counts."""
-    command = test_command(check)
-    environment = {"OMP_NUM_THREADS": "2"} if "-n" in command else {}
-    return {"check": check} | outcome_of_tests(*run(check, command, seconds, environment))
-
-
-def test_command(check: str) -> list[str]:
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
-    # Most of the time goes into compiling for the host. Large tensors need the device alone.
-    if find_spec("xdist") and "test_large" not in check:
-        command += ["-n", str(max(1, min(8, os.cpu_count() // 2)))]
-    return [*command, check]
-
-
-def outcome_of_tests(code: int | None, text: str) -> dict:
-    if code is None:
-        return {"outcome": TIMED_OUT}
-    last = next((line for line in reversed(text.splitlines()) if re.search(r" in \d", line)), "")
-    counts = {name: int(n) for n, name in re.findall(r"(\d+) (passed|failed|skipped|error)", last)}
-    if code != 0:
-        return {"outcome": "failed", "exit_code": code} | counts
-    return {"outcome": "passed" if counts.get("passed") else "skipped"} | counts
-
-
-def sanitizer_checks(backends: Iterable[str]) -> list[str]:
-    """Tool and backend of every run; the kernels of `nvrtc` are those of `cuda`, and come last."""
+    With `core` one small case of each op.
+    """
     there = [name for name in ("cuda", "triton", "nvrtc") if name in backends]
-    return [f"{tool} {name}" for name in there for tool in TOOLS]
+    return [f"{tool} {name}" + (" core" if core else "") for name in there for tool in TOOLS]
 
 
 def sanitizer(check: str, seconds: float) -> dict:
@@ -113,7 +76,7 @@ def sanitizer(check: str, seconds: float) -> dict:
     return {"check": check} | outcome_of_sanitizer(code, text)
 
 
-def sanitizer_command(program: str, tool: str, backend: str) -> list[str]:
+def sanitizer_command(program: str, tool: str, backend: str, *core: str) -> list[str]:
     command = [program, "--tool", tool, "--error-exitcode", "9"]
     command += ["--target-processes", "application-only"]  # not the compilers that Triton starts
     # It gives up on a process that does not reach CUDA within 10 seconds: importing takes longer,
@@ -122,7 +85,7 @@ def sanitizer_command(program: str, tool: str, backend: str) -> list[str]:
     if tool == "memcheck":
         # PyTorch asks the driver for what may not be there, and handles the answer.
         command += ["--report-api-errors", "no"]
-    return [*command, sys.executable, "-m", "bench.gpu.sanitize", backend]
+    return [*command, sys.executable, "-m", "bench.gpu.sanitize", backend, *core]
 
 
 def outcome_of_sanitizer(code: int | None, text: str) -> dict:

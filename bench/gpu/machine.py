@@ -5,7 +5,9 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -35,6 +37,24 @@ def describe() -> dict[str, str | int | None]:
         "commit": commit(),
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
     }
+
+
+# What brings a backend that is missing.
+REMEDIES = {
+    "cuda": "add `build` to --parts, or install with LESIONKIT_CUDA=1",
+    "triton": "add `build` to --parts, and install the triton that this torch asks for",
+    "nvrtc": "`lesionkit doctor` tells why CuPy does not work; or uninstall it",
+}
+
+
+def expected_backends() -> list[str]:
+    """What a complete installation on a GPU has; `nvrtc` only where CuPy is installed."""
+    return ["cuda", "triton", *(["nvrtc"] if find_spec("cupy") else [])]
+
+
+def absent(expected: Iterable[str], available: Iterable[str]) -> list[str]:
+    """A line on every backend that is expected and not there: its name and the remedy."""
+    return [f"{name}: {REMEDIES[name]}" for name in expected if name not in set(available)]
 
 
 def commit() -> str:

@@ -82,6 +82,16 @@ def in_turn(ops: Iterable[str], small: bool = False) -> list[Point]:
     return [points[i] for i in range(longest) for points in lists if i < len(points)]
 
 
+def core(points: list[Point]) -> list[Point]:
+    """What a first run measures: detectors' usual size, M = 5 at stride 8, in both main types."""
+    sizes = {(1, 5, 512, 64, 64), (1, 2450, 64, 64)}
+    return [
+        point
+        for point in points
+        if point.shape in sizes and point.dtype != "float16" and point.rois in (None, 300)
+    ]
+
+
 def select(points: list[Point], shapes: list[str], dtypes: list[str]) -> list[Point]:
     """Those of the shapes (as 1x5x512x64x64) and types asked for; all if none is.
 

@@ -1,9 +1,10 @@
-"""Small cases of every kernel, for compute-sanitizer: python -m bench.gpu.sanitize BACKEND
+"""Small cases of every kernel, for compute-sanitizer: python -m bench.gpu.sanitize BACKEND [core]
 
 The sanitizer slows kernels a hundredfold, so the sizes are the smallest that take every path of the
 launch tables: every unrolled number of images and a looped one, planes that a warp, a block and no
 registers hold, whole vectors and edges, addresses off the vectors, every type and mixed ones.
 Inputs come from the host and the ops are called directly, so that hardly any kernel but ours runs.
+With `core` one case of each op runs.
 """
 
 import sys
@@ -108,12 +109,19 @@ def pool(case: tuple, backend: str, device: str) -> None:
     backward(grad, rois, batch, height, width, 1 / 8, convention)
 
 
-def main(backend: str, device: str = "cuda") -> None:
+def core_cases() -> tuple[list[Case], list[tuple]]:
+    """One of each op, of several warps, with an edge."""
+    ops = [Case(op, (1, 3, 2, 15, 15), F32, F32) for op in ("contextual", "spatial", "dual")]
+    return ops, [(POOLINGS[0], F32, F32, "rfcn")]
+
+
+def main(backend: str, core: str = "", device: str = "cuda") -> None:
     torch.manual_seed(0)
+    every = core_cases() if core else (attention_cases(), pooling_cases())
     with torch.inference_mode():
-        for case in attention_cases():
+        for case in every[0]:
             attend(case, backend, device)
-        for case in pooling_cases():
+        for case in every[1]:
             pool(case, backend, device)
     if device == "cuda":
         torch.cuda.synchronize()
@@ -121,4 +129,4 @@ def main(backend: str, device: str = "cuda") -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.gpu import checks, machine
+from bench.gpu import checks, machine, pytest_runs
 
 ROOT = Path(__file__).parents[2]
 
@@ -81,7 +81,7 @@ def test_a_build_that_fails(code, message, monkeypatch):
 
 
 def test_every_file_with_tests_for_a_gpu_is_run():
-    found = checks.test_checks()
+    found = pytest_runs.test_checks()
     assert "tests/gpu/test_attention.py::TestSpatial" in found
     assert "tests/gpu/test_large.py" in found
     files = {check.partition("::")[0] for check in found}
@@ -101,7 +101,7 @@ def test_tests_for_a_gpu_import_what_its_host_has():
         f"sys.modules.update(dict.fromkeys({absent!r}))\n"
         "import pytest\n"
         "sys.exit(pytest.main(['-q', '-m', 'gpu', '--collect-only', '-p', 'no:cacheprovider',"
-        f" *{checks.test_checks()!r}]))"
+        f" *{pytest_runs.test_checks()!r}]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
@@ -110,18 +110,18 @@ def test_tests_for_a_gpu_import_what_its_host_has():
 
 
 def test_tests_spread_over_processes_where_they_can(monkeypatch):
-    monkeypatch.setattr(checks, "find_spec", lambda name: name == "xdist")
-    assert checks.test_command("tests/gpu/test_psroi.py")[-3] == "-n"
-    assert "-n" not in checks.test_command("tests/gpu/test_large.py")
-    monkeypatch.setattr(checks, "find_spec", lambda _: None)
-    command = checks.test_command("tests/gpu/test_psroi.py")
-    assert command[1:6] == ["-m", "pytest", "-q", "-m", "gpu"]
+    monkeypatch.setattr(pytest_runs, "find_spec", lambda name: name == "xdist")
+    assert pytest_runs.test_command("tests/gpu/test_psroi.py")[-3] == "-n"
+    assert "-n" not in pytest_runs.test_command("tests/gpu/test_large.py")
+    monkeypatch.setattr(pytest_runs, "find_spec", lambda _: None)
+    command = pytest_runs.test_command("tests/gpu/test_psroi.py")
+    assert command[1:6] == ["-m", "pytest", "-v", "-m", "gpu"]
     assert command[-1] == "tests/gpu/test_psroi.py"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="takes long where they run")
 def test_a_real_file_of_tests_is_run_and_counted():
-    row = checks.tests("tests/gpu/test_large.py", 300)
+    row = pytest_runs.tests("tests/gpu/test_large.py", 300, [])
     assert row["check"] == "tests/gpu/test_large.py"
     assert row["outcome"] == "skipped"
     assert row["skipped"] >= 1
@@ -137,10 +137,14 @@ def test_a_real_file_of_tests_is_run_and_counted():
          {"outcome": "failed", "exit_code": 1, "failed": 2, "passed": 5, "error": 1}),
         (-11, "Segmentation fault", {"outcome": "failed", "exit_code": -11}),
         (None, "....", {"outcome": "timed out"}),
+        (None, "[gw0] [ 5%] PASSED tests/a.py::test_b[x y] \ntests/a.py::T::test_c[1] PASSED [6%]",
+         {"outcome": "timed out", "passed": 2,
+          "passed_tests": ["tests/a.py::test_b[x y]", "tests/a.py::T::test_c[1]"]}),
+        (None, "tests/a.py::test_b FAILED   [ 60%]", {"outcome": "failed", "failed": 1}),
     ],
 )  # fmt: skip
 def test_outcome_of_tests(code, last, outcome):
-    assert checks.outcome_of_tests(code, f".....\nnoise\n{last}\n") == outcome
+    assert pytest_runs.outcome_of_tests(code, f".....\nnoise\n{last}\n") == outcome
 
 
 CLEAN = "cuda: every kernel ran\n========= ERROR SUMMARY: 0 errors\n"

@@ -70,6 +70,27 @@ def test_what_is_missing():
     assert results.failures(result, "b") == []
 
 
+def test_a_point_is_whole_with_every_expected_backend():
+    result = empty("a") | {"backends": ["cuda", "triton"]}
+    results.add_point(result, POINT, [row(STEPS)], True, "a")
+    assert results.missing_points(result, [POINT]) == [POINT]
+    results.add_point(result, POINT, [row("cuda"), row("triton"), row(STEPS)], True, "a")
+    assert results.missing_points(result, [POINT]) == []
+    results.add_point(result, POINT, [row("cuda", 99.0)], True, "a")
+    assert rows_of(result)["cuda", "forward"]["microseconds"] == 10.0
+    result["backends"].append("nvrtc")
+    assert results.missing_points(result, [POINT]) == [POINT]
+
+
+def test_a_check_counts_for_the_backends_that_were_there():
+    result = empty("a") | {"backends": ["cuda"]}
+    passed = {"check": "x.py", "outcome": "passed", "backends": ["cuda"]}
+    results.add_check(result, "tests", passed, "a")
+    assert results.missing_checks(result, "tests", ["x.py"]) == []
+    result["backends"] = ["cuda", "triton"]
+    assert results.missing_checks(result, "tests", ["x.py"]) == ["x.py"]
+
+
 def test_a_check_out_of_time_leaves_an_earlier_outcome():
     result = empty("a", "b")
     for outcome in ("timed out", "passed", "timed out"):
@@ -77,7 +98,10 @@ def test_a_check_out_of_time_leaves_an_earlier_outcome():
     assert [r["outcome"] for r in result["tests"]["rows"]] == ["passed"]
     results.add_check(result, "tests", {"check": "x.py", "outcome": "failed"}, "b")
     results.add_check(result, "tests", {"check": "y.py", "outcome": "skipped"}, "b")
-    assert results.missing_checks(result, "tests", ["x.py", "y.py", "z.py"]) == ["x.py", "z.py"]
+    checks = ["x.py", "y.py", "z.py"]
+    assert results.missing_checks(result, "tests", checks) == checks
+    results.add_check(result, "tests", {"check": LACKING, "outcome": "skipped"}, "b")
+    assert results.missing_checks(result, "tests", [LACKING]) == []
     assert results.failures(result, "b") == ["tests: x.py: failed"]
 
 
@@ -121,6 +145,9 @@ def test_table_compares_the_fastest_of_both():
     assert f"Not measured, or not all of it: {planned('spatial')[1].label}; " in text
 
 
+LACKING = "tests/gpu/test_engine.py"  # what it needs may be missing
+
+
 def all_measured():
     """A result in which every target is just met."""
     result = empty("a")
@@ -140,8 +167,8 @@ def all_measured():
         results.add_point(result, point, rows, True, "a")
     for part in ("tests", "sanitizer"):
         results.add_check(result, part, {"check": "one", "outcome": "passed"}, "a")
-        results.add_check(result, part, {"check": "two", "outcome": "skipped"}, "a")
-        result[part]["expected"] = ["one", "two"]
+        results.add_check(result, part, {"check": LACKING, "outcome": "skipped"}, "a")
+        result[part]["expected"] = ["one", LACKING]
     return result
 
 

@@ -96,5 +96,6 @@ def test_every_triton_kernel():
 
 
 def test_the_cases_run(monkeypatch, capsys):
-    sanitize.main("cpu", "cpu")
-    assert capsys.readouterr().out == "cpu: every kernel ran\n"
+    sanitize.main("cpu", device="cpu")
+    sanitize.main("cpu", "core", device="cpu")
+    assert capsys.readouterr().out == 2 * "cpu: every kernel ran\n"

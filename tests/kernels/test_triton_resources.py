@@ -43,7 +43,7 @@ REGISTERS = {
     r"spatial backward \w+ \w+ \d+ 32768 ": 128,
     r"spatial backward ": 88,
     r"dual forward \w+ \w+ [13] ": 64,
-    r"dual forward \w+ \w+ 5 (1444|2304) ": 120,
+    r"dual forward \w+ \w+ 5 (1444|2304) ": 144,
     r"dual forward \w+ \w+ [45] ": 80,
     r"dual forward bf16 bf16 7 2304 ": 160,
     r"dual forward \w+ \w+ 9 (1444|4097) ": 176,
