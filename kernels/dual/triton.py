@@ -54,7 +54,8 @@ def tile_of(
         return False, {"BLOCK": block, "num_warps": warps, "maxnreg": most_registers(warps)}
     whole = aligned and cells % 16 == 0
     if not whole:
-        vector = 2  # numbers move one by one, each with an address and a predicate
+        # Numbers move one by one, each with an address and a predicate.
+        vector = 1 if direction == "backward" and images > 5 else 2
     elif direction == "backward" and images > 5:
         vector = 4
     # The larger a program's spatial logits are, the fewer programs may share a multiprocessor: the
