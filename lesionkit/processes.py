@@ -39,8 +39,9 @@ def hold_signals() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    if held:
-        signal.raise_signal(held[0])
+        # Even if the block raised: workers that were ended with this process make it raise.
+        if held:
+            signal.raise_signal(held[0])
 
 
 def allow_termination(*_: object) -> None:
